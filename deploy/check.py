@@ -164,7 +164,7 @@ def check_ports(dockerfile, stack):
     assert listeners == exposed == published, f"listeners {listeners}, exposed {exposed}, published {published}"
     admin = stack.config["admin"]["listen"].rsplit(":", 1)[1]
     open_to_all = [port for port in stack.services["jellypin"]["ports"] if port.endswith(f":{admin}")]
-    assert all(port.startswith("127.0.0.1:") for port in open_to_all), "the operators' door is open to all"
+    assert all(port.startswith("127.0.0.1:") for port in open_to_all), "the admin API is open to all"
     host_ports = [port.rsplit(":", 1)[0].rsplit(":", 1)[-1] for service in stack.services.values() for port in service.get("ports", [])]
     assert len(host_ports) == len(set(host_ports)), f"a port of the host is published twice: {host_ports}"
 

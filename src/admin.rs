@@ -54,7 +54,7 @@ use live::Live;
 use overview::Views;
 use pages::Pages;
 use reload::Reloads;
-pub use reload::{Wanted, Wish};
+pub use reload::{OperatorRequest, Wanted};
 use sign_in::{SignIn, SignIns};
 
 /// Where operators connect.
@@ -107,7 +107,7 @@ pub struct View {
 }
 
 /// What the parts of the listener share.
-struct Site {
+struct AdminState {
     view: ArcSwap<View>,
     metrics: Metrics,
     shutdown: Shutdown,
@@ -115,7 +115,7 @@ struct Site {
 
 /// The listener, and its parts.
 pub struct Admin {
-    site: Arc<Site>,
+    state: Arc<AdminState>,
     pages: Arc<Pages>,
     acts: Acts,
     reloads: Reloads,
@@ -126,7 +126,7 @@ pub struct Admin {
     connections: Arc<Semaphore>,
 }
 
-impl Site {
+impl AdminState {
     fn shared(&self) -> Arc<SharedState> {
         self.view.load().shared.clone()
     }
@@ -141,17 +141,22 @@ impl Site {
 }
 
 impl Admin {
-    /// `wishes` takes what only the process can do.
-    pub fn new(view: View, metrics: Metrics, shutdown: Shutdown, wishes: mpsc::Sender<Wish>) -> Arc<Admin> {
-        let site = Arc::new(Site { view: ArcSwap::from_pointee(view), metrics, shutdown });
-        let pages = Arc::new(Pages { site: site.clone() });
+    /// `operator_requests` takes what only the process can do.
+    pub fn new(
+        view: View,
+        metrics: Metrics,
+        shutdown: Shutdown,
+        operator_requests: mpsc::Sender<OperatorRequest>,
+    ) -> Arc<Admin> {
+        let state = Arc::new(AdminState { view: ArcSwap::from_pointee(view), metrics, shutdown });
+        let pages = Arc::new(Pages { state: state.clone() });
         let (listed, history) = (Listed::default(), History::default());
-        let views = Arc::new(Views { site: site.clone(), pages: pages.clone(), listed, history });
-        let sign_in = SignIn { site: site.clone(), sign_ins: SignIns::default() };
-        let (acts, live) = (Acts { site: site.clone() }, Live::new(views.clone()));
-        let reloads = Reloads { wishes };
+        let views = Arc::new(Views { state: state.clone(), pages: pages.clone(), listed, history });
+        let sign_in = SignIn { state: state.clone(), sign_ins: SignIns::default() };
+        let (acts, live) = (Acts { state: state.clone() }, Live::new(views.clone()));
+        let reloads = Reloads { operator_requests };
         Arc::new(Admin {
-            site,
+            state,
             pages,
             acts,
             reloads,
@@ -187,16 +192,16 @@ impl Admin {
     /// Shows this from now on. Sign-ins end if the way to sign in is another one.
     pub fn show(&self, view: View) {
         let way = |config: &Config| (config.token.as_ref().map(|token| token.bytes().to_vec()), config.administrators);
-        let before = self.site.view.load_full();
+        let before = self.state.view.load_full();
         if way(&before.config) != way(&view.config) {
             self.sign_in.sign_ins.end_all();
         }
-        self.site.view.store(Arc::new(view));
+        self.state.view.store(Arc::new(view));
     }
 
     /// What looks after the pods now; `None` once the proxy stops.
     pub fn lifecycle(&self) -> Option<Arc<PodLifecycle>> {
-        self.site.lifecycle()
+        self.state.lifecycle()
     }
 
     fn serve_one(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
@@ -211,7 +216,7 @@ impl Admin {
                 let mut answer = admin.answer(request, called_at, from).await;
                 protect(answer.headers_mut());
                 // The next request is for the process that has taken this one's place.
-                if admin.site.shutdown.is_leaving() {
+                if admin.state.shutdown.is_leaving() {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer)
@@ -227,7 +232,7 @@ impl Admin {
 
     async fn answer(self: &Arc<Self>, request: Request<Incoming>, called_at: Option<IpAddr>, from: IpAddr) -> Answer {
         let signed_in = self.sign_in.sign_ins.name_of(request.headers());
-        let view = self.site.view.load_full();
+        let view = self.state.view.load_full();
         let who = match guard::admit(&request, called_at, &view.config, signed_in) {
             Ok(who) => who,
             Err(Refusal::NoToken) if *request.method() == Method::GET && is_browser(request.headers()) => {
@@ -262,7 +267,7 @@ impl Admin {
             "/overview" => json(&self.views.whole().await),
             "/overview/stream" => self.live.stream(who),
             "/explain" => {
-                explain::explain(&self.site, request.headers(), request.uri().query().unwrap_or_default()).await
+                explain::explain(&self.state, request.headers(), request.uri().query().unwrap_or_default()).await
             }
             "/reload" => self.reloads.difference().await,
             "/sign-in" => self.sign_in.page(request.uri().query()),
@@ -279,7 +284,7 @@ impl Admin {
             "/sign-out" => self.sign_in.sign_out(request.headers()),
             "/explain" => {
                 let (head, body) = request.into_parts();
-                explain::explain_form(&self.site, &head.headers, body).await
+                explain::explain_form(&self.state, &head.headers, body).await
             }
             "/reload" => self.reloads.reload(who, from).await,
             "/upgrade" => self.reloads.hand_over(who, from).await,

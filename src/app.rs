@@ -9,11 +9,13 @@ mod advice;
 pub mod ask;
 mod autodiscovery;
 mod background;
+mod bind;
 mod certificates;
 pub mod check;
 mod loops;
 mod now;
 mod open_files;
+mod plain;
 mod reload;
 mod replicas;
 mod server_id_file;
@@ -40,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     acme,
-    admin::{self, Admin, View, Wish},
+    admin::{self, Admin, OperatorRequest, View},
     affinity, compression, connection, discovery, forward, hand_over, health,
     jellyfin::Legacy,
     leader, limits, listen,
@@ -54,7 +56,9 @@ use crate::{
 use background::{
     count_films, find_writers, keep_triggers, know_users, of_leader, renew_cookies, serve_pods, watch_pods,
 };
+use bind::{bind_admin, bind_autodiscovery};
 use now::{Current, Now};
+use plain::PlainPools;
 #[cfg(test)]
 pub(crate) use reload::applicable;
 use shared_state::shared;
@@ -73,6 +77,8 @@ pub struct Config {
     pub drain: drain_policy::Config,
     pub route: route::Config,
     pub pools: Vec<discovery::PoolConfig>,
+    /// Those whose pods are not Jellyfin's.
+    pub plain_pools: Vec<discovery::PoolConfig>,
     pub shown_server: server_id::Config,
     pub health: health::Config,
     pub leader: leader::Config,
@@ -124,7 +130,9 @@ pub enum Error {
     Leader(#[from] leader::Error),
     #[error("[log] access: cannot write the access log: {0}")]
     AccessLog(io::Error),
-    #[error("[pools.{pool}.pods] {pod}: {url} is an address of this jellypin itself; give the address of Jellyfin")]
+    #[error(
+        "[pools.{pool}.pods] {pod}: {url} is an address of this jellypin itself; give the address of what is behind it"
+    )]
     Loop { pool: String, pod: String, url: String },
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
@@ -143,14 +151,15 @@ pub struct App {
     pub autodiscovery: Option<SocketAddr>,
     /// The metrics of this run.
     pub metrics: Metrics,
-    /// What operators ask for. Whoever can read the configuration again takes it.
-    pub wishes: mpsc::Receiver<Wish>,
+    /// What operators ask for. Taken by the part of the program that can read the configuration again.
+    pub operator_requests: mpsc::Receiver<OperatorRequest>,
     current: Current,
     /// The key ring of the cookies.
     keys: Vec<affinity::Secret>,
     pools: Pools,
     /// Where each pool's pods come from, in the order of the shared state's pools.
     sources: Vec<watch::Sender<discovery::PoolConfig>>,
+    plain: PlainPools,
     health: Arc<ArcSwap<health::Config>>,
     shutdown: Shutdown,
     leaders: Shutdown,
@@ -183,7 +192,7 @@ struct Listening {
 }
 
 /// Wishes that may wait.
-const WISHES: usize = 8;
+const OPERATOR_REQUESTS: usize = 8;
 
 /// Starts everything, or nothing.
 ///
@@ -234,6 +243,8 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
     certificates::keep(&config, (&shared, &keys), &certificates, &metrics, &orders_end);
     tokio::spawn(certificates::watch(certificates.clone(), metrics.clone(), shutdown.clone()));
     let sources = watch_pods(pods, &health, &shutdown).await;
+    let mut plain = PlainPools::default();
+    plain.look_after(&config, &shared.plain, (&health, &shutdown)).await;
     renew_cookies(&shared, &keys, &shutdown);
 
     // Then who writes, and the leader of each pool. That task outlives the last request.
@@ -268,14 +279,14 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
     if let Some(socket) = &autodiscovery {
         answer_apps(socket, &current, &metrics, &autodiscovery_ends);
     }
-    let (wish, wishes) = mpsc::channel(WISHES);
+    let (operator_request, operator_requests) = mpsc::channel(OPERATOR_REQUESTS);
     let view = View {
         config: config.admin.clone(),
         shared: shared.clone(),
         certificates: certificates.clone(),
         lifecycle: Arc::downgrade(&lifecycle),
     };
-    let pages = Admin::new(view, metrics.clone(), shutdown.clone(), wish);
+    let pages = Admin::new(view, metrics.clone(), shutdown.clone(), operator_request);
     let admin_ends = CancellationToken::new();
     let admin = admin_listener.as_ref().and_then(|admin_listener| admin_listener.local_addr().ok());
     if let Some(admin_listener) = &admin_listener {
@@ -292,11 +303,12 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
         admin,
         autodiscovery: asked_at,
         metrics,
-        wishes,
+        operator_requests,
         current,
         keys,
         pools,
         sources,
+        plain,
         health,
         shutdown,
         leaders,
@@ -314,29 +326,6 @@ pub async fn start_with(config: Config, mut handed: hand_over::Sockets) -> Resul
         autodiscovery_socket: autodiscovery,
         autodiscovery_ends,
     })
-}
-
-fn bind_admin(address: SocketAddr, handed: Option<hand_over::Admin>) -> Result<StdListener, listen::BindError> {
-    let failed = |source| listen::BindError { address, source };
-    let socket = match handed {
-        Some((configured, socket)) if configured == address => socket,
-        _ => StdListener::bind(address).map_err(failed)?,
-    };
-    socket.set_nonblocking(true).map_err(failed)?;
-    Ok(socket)
-}
-
-fn bind_autodiscovery(
-    address: SocketAddr,
-    handed: Option<(SocketAddr, StdUdpSocket)>,
-) -> Result<StdUdpSocket, listen::BindError> {
-    let failed = |source| listen::BindError { address, source };
-    let socket = match handed {
-        Some((configured, socket)) if configured == address => socket,
-        _ => StdUdpSocket::bind(address).map_err(failed)?,
-    };
-    socket.set_nonblocking(true).map_err(failed)?;
-    Ok(socket)
 }
 
 /// Answers apps that look for a server, as things stand at each moment.
@@ -391,6 +380,8 @@ impl App {
         // Other replicas need not wait for a released lease to expire.
         self.leaders.stop();
         self.leaders.ended(RELEASE).await;
+        // What a pod is just making must be kept.
+        shared.mint_limiter.close(succession::MINTING).await;
         shared.sessions.depart().await;
         shared.pins.persistence.finish().await;
         shared.sessions.backend.finish().await;

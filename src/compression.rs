@@ -48,12 +48,12 @@ impl Compression {
     /// The coding that a client asks for, if the answer to a GET may have one. Tells caches that
     /// the answer depends on what the client asked for.
     pub fn coding(&self, asked: &HeaderMap, status: StatusCode, answer: &mut HeaderMap) -> Option<Coding> {
-        let accepted = asked.get_all(http::header::ACCEPT_ENCODING);
-        if !self.config.is_on || accepted.iter().next().is_none() {
+        let is_short = || head::length(answer).is_some_and(|length| length < self.config.min_bytes as u64);
+        if !self.config.is_on || is_short() {
             return None;
         }
-        let is_short = head::length(answer).is_some_and(|length| length < self.config.min_bytes as u64);
-        if is_short || !head::is_compressible(asked, status, answer) {
+        let accepted = asked.get_all(http::header::ACCEPT_ENCODING);
+        if accepted.iter().next().is_none() || !head::is_compressible(asked, status, answer) {
             return None;
         }
         head::vary(answer);
@@ -63,7 +63,7 @@ impl Compression {
     /// What compresses the body of an answer whose head then says so. `None` if too many are
     /// compressed now, in all or for this address, or no encoder can be made. `address` is `None` for
     /// one who stands for many clients.
-    pub fn begin(&self, coding: Coding, address: Option<IpAddr>, answer: &mut HeaderMap) -> Option<Encoder> {
+    pub fn start_encoding(&self, coding: Coding, address: Option<IpAddr>, answer: &mut HeaderMap) -> Option<Encoder> {
         let permit = self.permits.take(address)?;
         let encoder = Encoder::new(coding, permit)?;
         head::show(answer, coding);

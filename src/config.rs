@@ -37,7 +37,7 @@ pub use changes::{Change, Keys};
 pub use error::Error;
 
 /// Reads, checks and lowers a configuration file.
-/// Opens only this file, and the secrets and the pods' authorities that it names, and binds nothing.
+/// Opens only this file, and the secrets, users and pods' authorities that it names, and binds nothing.
 pub fn load(path: &Path, environment: &dyn Environment) -> Result<app::Config, Error> {
     let bytes = std::fs::read(path).map_err(|cause| Error::unreadable(path, &cause))?;
     let text = std::str::from_utf8(&bytes).map_err(|cause| Error::not_utf8(path, &bytes[..cause.valid_up_to()]))?;
@@ -64,7 +64,8 @@ pub fn load_with_keys(path: &Path, environment: &dyn Environment) -> Result<Load
     let secrets: Vec<PathBuf> = keys.chain(changes::secret_files(&text, folder)).collect();
     let chains = config.tls.certificates.iter().map(|pair| pair.chain.clone());
     let ca = config.redis.iter().filter_map(|redis| redis.ca.clone());
-    let ca = ca.chain(config.pools.iter().flat_map(discovery::PoolConfig::authorities));
+    let pools = config.pools.iter().chain(&config.plain_pools);
+    let ca = ca.chain(pools.flat_map(discovery::PoolConfig::authorities));
     let files = std::iter::once(path.to_owned()).chain(chains).chain(ca).chain(secrets.iter().cloned()).collect();
     Ok(Loaded { config, keys: Keys::read(&text, folder, environment), files, secrets })
 }

@@ -128,7 +128,7 @@ impl Server {
                     None
                 }
             };
-            let (client, under_way) = (client.clone(), watch.begin());
+            let (client, under_way) = (client.clone(), watch.start_request());
             let is_http1 = request.version() <= Version::HTTP_11;
             if !is_http1 {
                 watch.is_http2.store(true, Ordering::Relaxed);

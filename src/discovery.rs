@@ -10,17 +10,19 @@ use std::{future::pending, net::SocketAddr, path::PathBuf, sync::Arc, time::Dura
 use tokio::{net::lookup_host, sync::watch, time};
 
 use crate::{
-    pod::{Pod, PodConfig, Pool, TransportConfig, Trust},
+    pod::{Check, Pod, PodConfig, Pool, TransportConfig, Trust},
     shutdown::Shutdown,
     wake,
 };
 
 /// One pool: the pods that serve a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolConfig {
     pub name: String,
     /// The pods' own BaseUrl: empty, or like `/jellyfin` (no slash at the end).
     pub base_path: String,
+    /// How it is found out whether the pods serve.
+    pub check: Check,
     /// The fixed pods.
     pub pods: Vec<PodConfig>,
     /// The names of those that get clients only while no other pod is ready.
@@ -59,6 +61,7 @@ const LOOKUP: Duration = Duration::from_secs(2);
 /// Makes a pool with its fixed pods, and those that its DNS name has now.
 pub async fn pool(config: &PoolConfig) -> Arc<Pool> {
     let pool = Pool::new(&config.name, &config.base_path);
+    pool.set_check(&config.check);
     pool.set_standby(&config.standby);
     pool.set_wake(&config.wake);
     name(&pool, config.pods.clone());
@@ -82,6 +85,7 @@ pub async fn watch(pool: Arc<Pool>, mut config: watch::Receiver<PoolConfig>, shu
             () = shutdown.stopping() => return,
         }
         let now = config.borrow().clone();
+        pool.set_check(&now.check);
         pool.set_standby(&now.standby);
         pool.set_wake(&now.wake);
         refresh(&pool, &now).await;
@@ -162,14 +166,7 @@ mod tests {
             authority: (*authority).into(),
             ..Default::default()
         };
-        PoolConfig {
-            name: "pool".into(),
-            base_path: String::new(),
-            pods: fixed.iter().map(pod).collect(),
-            standby: Vec::new(),
-            wake: Vec::new(),
-            dns: None,
-        }
+        PoolConfig { name: "pool".into(), pods: fixed.iter().map(pod).collect(), ..PoolConfig::default() }
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub struct PodCloses;
 pub enum Cause {
     /// No process listens there, or the pod's name has no address.
     Refused,
-    /// No connection in time, or no name server that says where the pod is.
+    /// No connection in time, no way to the pod, or no name server that says where it is.
     ConnectTimedOut,
     /// It does not speak TLS, or not as the pod that is meant.
     Untrusted,
@@ -278,7 +278,8 @@ impl Forward {
         connections::set_up(&stream, self.config.receive_buffer);
         let stream = pod::secure(pod, stream, HANDSHAKE).await.map_err(|error| {
             failure(match error {
-                HandshakeError::TimedOut => Cause::ConnectTimedOut,
+                // Its machine took the connection: the pod is late, as with an answer.
+                HandshakeError::TimedOut => Cause::TimedOut,
                 HandshakeError::Broken => Cause::Broken,
                 HandshakeError::Untrusted => Cause::Untrusted,
             })
@@ -368,7 +369,7 @@ fn refusal(error: &io::Error) -> Cause {
         io::ErrorKind::AddrNotAvailable => Cause::Exhausted,
         io::ErrorKind::TimedOut => Cause::ConnectTimedOut,
         _ if health::is_out_of_handles(error) => Cause::Exhausted,
-        _ if health::is_for_want_of_a_name_server(error) => Cause::ConnectTimedOut,
+        _ if health::is_for_want_of_a_name_server(error) || health::is_unreachable(error) => Cause::ConnectTimedOut,
         _ => Cause::Refused,
     }
 }

@@ -103,23 +103,23 @@ impl Channel {
         Ok(Channel(self.0.try_clone()?))
     }
 
-    /// Sends a word.
+    /// Sends one message.
     ///
     /// # Errors
     /// The other process is gone.
-    pub fn say(&self, word: &str) -> io::Result<()> {
-        self.send(word, &[])
+    pub fn send_message(&self, message: &str) -> io::Result<()> {
+        self.send(message, &[])
     }
 
-    /// Waits for a word that begins so, and returns the rest.
+    /// Waits for a message that starts with `message`, and returns the rest.
     ///
     /// # Errors
     /// The other process is gone, says something else, or is silent for this long.
-    pub fn hear(&self, word: &str, patience: Duration) -> io::Result<String> {
-        let (said, _) = self.receive(patience)?;
-        match said.strip_prefix(word) {
+    pub fn expect_message(&self, message: &str, timeout: Duration) -> io::Result<String> {
+        let (said, _) = self.receive(timeout)?;
+        match said.strip_prefix(message) {
             Some(rest) => Ok(rest.trim().to_owned()),
-            None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("it says {said:?} instead of {word:?}"))),
+            None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("it says {said:?} instead of {message:?}"))),
         }
     }
 
@@ -143,19 +143,19 @@ impl Channel {
         }
         if let Some(key) = &sockets.key {
             let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-            self.say(&format!("key {digits}"))?;
+            self.send_message(&format!("key {digits}"))?;
         }
-        self.say("end")
+        self.send_message("end")
     }
 
     /// Receives all sockets.
     ///
     /// # Errors
     /// The other process is gone, or sends something else.
-    pub fn receive_sockets(&self, patience: Duration) -> io::Result<Sockets> {
+    pub fn receive_sockets(&self, timeout: Duration) -> io::Result<Sockets> {
         let mut received = Sockets::default();
         loop {
-            let (said, mut sockets) = self.receive(patience)?;
+            let (said, mut sockets) = self.receive(timeout)?;
             let odd = || io::Error::new(io::ErrorKind::InvalidData, "an unknown socket");
             let (kind, address) = said.split_once(' ').unwrap_or((&said, ""));
             if kind == "end" {
@@ -183,18 +183,18 @@ impl Channel {
         }
     }
 
-    fn send(&self, words: &str, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+    fn send(&self, message: &str, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !sockets.is_empty() && !control.push(SendAncillaryMessage::ScmRights(sockets)) {
             return Err(io::Error::other("too many sockets for one message"));
         }
-        sendmsg(&self.0, &[IoSlice::new(words.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.0, &[IoSlice::new(message.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
-    fn receive(&self, patience: Duration) -> io::Result<(String, Vec<OwnedFd>)> {
-        set_socket_timeout(&self.0, Timeout::Recv, Some(patience))?;
+    fn receive(&self, timeout: Duration) -> io::Result<(String, Vec<OwnedFd>)> {
+        set_socket_timeout(&self.0, Timeout::Recv, Some(timeout))?;
         let mut bytes = [0; LONGEST];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -249,15 +249,15 @@ mod tests {
     }
 
     #[test]
-    fn words_are_checked_and_an_end_is_seen() {
+    fn messages_are_checked_and_an_end_is_seen() {
         let (old, new) = Channel::pair().expect("a pair");
         let new = Channel(new);
-        new.say("serving 12").expect("it is said");
-        assert_eq!(old.hear(SERVING, SOON).expect("the word"), "12");
-        new.say("nonsense").expect("it is said");
-        assert!(old.hear(SERVING, SOON).is_err());
-        assert!(old.hear(SERVING, Duration::from_millis(10)).is_err(), "it is silent");
+        new.send_message("serving 12").expect("it is sent");
+        assert_eq!(old.expect_message(SERVING, SOON).expect("the message"), "12");
+        new.send_message("nonsense").expect("it is sent");
+        assert!(old.expect_message(SERVING, SOON).is_err());
+        assert!(old.expect_message(SERVING, Duration::from_millis(10)).is_err(), "it is silent");
         drop(new);
-        assert_eq!(old.hear(SERVING, SOON).expect_err("an end").kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(old.expect_message(SERVING, SOON).expect_err("an end").kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::{sync::watch, task::AbortHandle};
 
 use crate::{
-    pod::{Condition, Epoch, Pod, PodId, Pool, Rest, State, Status, Suspicion},
+    pod::{Check, Condition, Epoch, Moment, Pod, PodId, Pool, Rest, State, Status, Suspicion},
     shutdown::Shutdown,
 };
 
@@ -73,8 +73,14 @@ async fn supervise(pool: Arc<Pool>, config: Arc<ArcSwap<Config>>, asked: watch::
                 if !*asked.borrow() {
                     first_probes.push(probed);
                 }
-                let prober = probe::Prober::new(pod.clone(), pool.clone(), config.clone());
-                tokio::spawn(prober.run(done)).abort_handle()
+                let (pod, config) = (pod.clone(), config.clone());
+                match &*pool.check() {
+                    Check::Jellyfin => tokio::spawn(probe::Prober::new(pod, pool.clone(), config).run(done)),
+                    Check::Connection | Check::Path(_) => {
+                        tokio::spawn(probe::plain::run(pod, pool.clone(), config, done))
+                    }
+                }
+                .abort_handle()
             });
         }
         if !*asked.borrow() && !pods.is_empty() {
@@ -91,6 +97,11 @@ async fn supervise(pool: Arc<Pool>, config: Arc<ArcSwap<Config>>, asked: watch::
     probers.values().for_each(AbortHandle::abort);
 }
 
+/// What one check of a pod that is not Jellyfin's finds. `None`: no file handle was free for it.
+pub async fn look(pod: &Pod, pool: &Pool, longest: Duration) -> Option<rules::Outcome> {
+    probe::plain::check(pod, pool, longest).await
+}
+
 /// Whether a connection failed because this process, or its machine, has no file handle left
 /// (EMFILE, ENFILE). That says nothing about the pod.
 pub fn is_out_of_handles(error: &io::Error) -> bool {
@@ -103,6 +114,12 @@ pub fn is_out_of_handles(error: &io::Error) -> bool {
 pub fn is_for_want_of_a_name_server(error: &io::Error) -> bool {
     let text = error.to_string();
     error.raw_os_error().is_none() && ["Temporary failure", "Try again"].iter().any(|again| text.contains(again))
+}
+
+/// Whether no way leads to the pod's machine. That is the pod's affair only if others are reached.
+pub fn is_unreachable(error: &io::Error) -> bool {
+    use io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable};
+    matches!(error.kind(), HostUnreachable | NetworkDown | NetworkUnreachable)
 }
 
 /// The pod refused a connection: it is down at once, and the prober probes it at once.
@@ -157,6 +174,24 @@ pub fn gateway_failure(pod: &Pod, config: &Config) {
         let (before, after) = pod.life.change(|status| Status { state: State::Down, ..status });
         pod.suspicions.report(Suspicion::Broken);
         log_change(pod, before, after, "its answers failed again and again");
+    }
+}
+
+/// No connection to the pod came about within this time. That counts as a gateway's failure if another
+/// pod is well and was heard meanwhile, or if none else serves. Otherwise the cause may be the network
+/// or this machine, and the health checks decide.
+pub fn connect_timed_out(pod: &Pod, pool: &Pool, config: &Config, within: Duration) {
+    report_suspect(pod);
+    // A pod that answers others has only too many connections waiting.
+    if pod.vitals.was_heard_since(Moment::before_now(within * 2)) {
+        return;
+    }
+    let (pods, began) = (pool.pods(), Moment::before_now(within));
+    let mut others = pods.iter().filter(|other| other.id != pod.id && other.status().is_alive()).peekable();
+    // One that was silent just now is well again only after some checks.
+    let is_heard = |other: &Pod| other.vitals.condition() == Condition::Well && other.vitals.was_heard_since(began);
+    if others.peek().is_none() || others.any(|other| is_heard(other)) {
+        gateway_failure(pod, config);
     }
 }
 

@@ -52,19 +52,28 @@ pub struct Identity<'a> {
     pub live_stream: Option<Cow<'a, str>>,
     /// The 32 hex digits of a live playlist, from a segment's path, which has no query.
     pub playlist: Option<&'a str>,
-    /// The id of a live stream's file, from its path.
+    /// The id of the file of a live stream or recording, from its path.
     pub live_file: Option<&'a str>,
 }
 
-/// The controllers' path: 10.11 and older strip `/emby` and `/mediabrowser`, in any case.
-pub fn controller_path(path: &str, legacy: Legacy) -> &str {
+/// What pods do with `/emby` and `/mediabrowser` before a path. Their version alone decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefixes {
+    /// 10.11 and older take one off, in any case.
+    Stripped,
+    /// 12.0 has no such path.
+    Kept,
+}
+
+/// The controllers' path.
+pub fn controller_path(path: &str, prefixes: Prefixes) -> &str {
     let below = |prefix: &str| {
         let (start, rest) = path.split_at_checked(prefix.len())?;
         (start.eq_ignore_ascii_case(prefix) && rest.starts_with('/')).then_some(rest)
     };
-    match legacy {
-        Legacy::Accepted => below("/emby").or_else(|| below("/mediabrowser")).unwrap_or(path),
-        Legacy::Ignored => path,
+    match prefixes {
+        Prefixes::Stripped => below("/emby").or_else(|| below("/mediabrowser")).unwrap_or(path),
+        Prefixes::Kept => path,
     }
 }
 

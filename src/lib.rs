@@ -11,6 +11,7 @@ pub mod compression;
 pub mod hand_over;
 pub mod jellyfin;
 pub mod limits;
+pub mod passwords;
 pub mod pod;
 pub mod store;
 pub mod tls;

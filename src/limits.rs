@@ -143,7 +143,7 @@ pub struct Limits {
     pub log_in: log_in::Brake,
     metrics: Metrics,
     /// For each limit: when it was last logged, and how often it was exceeded since.
-    told: Arc<Mutex<[Told; KINDS * SCOPES]>>,
+    logged: Arc<Mutex<[Logged; KINDS * SCOPES]>>,
 }
 
 type Addresses = DashMap<IpAddr, Weak<AddressUse>, ahash::RandomState>;
@@ -159,7 +159,7 @@ pub struct AddressUse {
 struct Counts([AtomicU32; KINDS]);
 
 #[derive(Clone, Copy, Default)]
-struct Told {
+struct Logged {
     at: Option<Instant>,
     since: u64,
 }
@@ -172,7 +172,7 @@ pub struct Permit {
 }
 
 /// Time until the same limit may be logged again.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
+const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 impl Limits {
     pub fn new(config: Config, metrics: Metrics) -> Arc<Limits> {
@@ -183,7 +183,7 @@ impl Limits {
             addresses: Arc::default(),
             log_in,
             metrics,
-            told: Arc::new(Mutex::new([Told::default(); KINDS * SCOPES])),
+            logged: Arc::new(Mutex::new([Logged::default(); KINDS * SCOPES])),
         })
     }
 
@@ -196,7 +196,7 @@ impl Limits {
             in_all: self.in_all.clone(),
             addresses: self.addresses.clone(),
             metrics: self.metrics.clone(),
-            told: self.told.clone(),
+            logged: self.logged.clone(),
         })
     }
 
@@ -235,7 +235,7 @@ impl Limits {
     /// Counts a case that exceeds a limit, and logs it unless it was just logged.
     pub fn exceeded(&self, kind: Kind, scope: Scope, address: Option<IpAddr>) -> Exceeded {
         self.count(kind, scope);
-        if let Some(times) = self.is_to_be_told(kind, scope) {
+        if let Some(times) = self.times_to_log(kind, scope) {
             let address = address.map(tracing::field::display);
             tracing::warn!(
                 limit = kind.name(),
@@ -254,16 +254,16 @@ impl Limits {
         self.metrics.limited.get_or_create(&Limited { what: kind.name(), scope: scope.name() }).inc();
     }
 
-    fn is_to_be_told(&self, kind: Kind, scope: Scope) -> Option<u64> {
+    fn times_to_log(&self, kind: Kind, scope: Scope) -> Option<u64> {
         let now = Instant::now();
-        let mut told = self.told.lock();
-        let told = &mut told[kind as usize * SCOPES + scope as usize];
-        told.since += 1;
-        if told.at.is_some_and(|at| now.duration_since(at) < TELL_AGAIN) {
+        let mut logged = self.logged.lock();
+        let logged = &mut logged[kind as usize * SCOPES + scope as usize];
+        logged.since += 1;
+        if logged.at.is_some_and(|at| now.duration_since(at) < LOG_AGAIN) {
             return None;
         }
-        told.at = Some(now);
-        Some(std::mem::take(&mut told.since))
+        logged.at = Some(now);
+        Some(std::mem::take(&mut logged.since))
     }
 
     fn most(&self, kind: Kind) -> Most {

@@ -23,7 +23,7 @@ use std::{
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use clap_mangen::Man;
-use init::Wishes;
+use init::InitOptions;
 use jellypin::{
     app::{
         self,
@@ -56,7 +56,7 @@ struct Command {
 enum Task {
     /// Makes a first configuration of some flags, or of answers on the terminal. It asks the pods, says what they lack, and writes
     /// the file if nothing is wrong.
-    Init(Wishes),
+    Init(InitOptions),
     /// Reads the configuration and all that it names, asks the pods and Redis, says what is wrong, and starts nothing. It exits
     /// with 2 if something is wrong, and with 1 if no pod of a pool answers. One pod or a Redis that does not answer is named, and
     /// that is no error. Run it where jellypin runs, and as the same user.
@@ -141,14 +141,14 @@ const LONGEST_TOKEN: u64 = 4096;
 fn main() -> ExitCode {
     let command = Command::parse();
     match command.task {
-        Some(Task::Init(wishes)) => init(wishes),
-        Some(Task::Check(Check { file, diff: true, .. })) => ask(&file.config, Question::Difference),
+        Some(Task::Init(options)) => init(options),
+        Some(Task::Check(Check { file, diff: true, .. })) => ask_running(&file.config, Question::Difference),
         Some(Task::Check(Check { file, json, .. })) => check(&file.config, json),
         Some(Task::Health { file, ready }) => health(&file.config, if ready { "/ready" } else { "/live" }),
         Some(Task::Explain { file, key }) => explain(&file.config, key),
         Some(Task::Roll { file, pool }) => roll(&file.config, pool.as_deref()),
-        Some(Task::Status(file)) => ask(&file.config, Question::Status),
-        Some(Task::Upgrade(file)) => ask(&file.config, Question::HandOver),
+        Some(Task::Status(file)) => ask_running(&file.config, Question::Status),
+        Some(Task::Upgrade(file)) => ask_running(&file.config, Question::HandOver),
         Some(Task::Completions { shell }) => {
             let mut page = Vec::new();
             clap_complete::generate(shell, &mut Command::command(), "jellypin", &mut page);
@@ -162,26 +162,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn init(wishes: Wishes) -> ExitCode {
-    let wishes = match wishes.complete() {
-        Ok(wishes) => wishes,
+fn init(options: InitOptions) -> ExitCode {
+    let options = match options.complete() {
+        Ok(options) => options,
         Err(error) => return unusable(error),
     };
-    let (text, path) = (wishes.text(), &wishes.output);
+    let (text, path) = (options.text(), &options.output);
     let config = match config::parse(&text, path, &ProcessEnvironment) {
         Ok(config) => config,
         Err(error) => return unusable(error),
     };
-    let report = match runtime().map(|runtime| runtime.block_on(app::check::check(config, &wishes.secrets()))) {
+    let report = match runtime().map(|runtime| runtime.block_on(app::check::check(config, &options.secrets()))) {
         Ok(Ok(report)) => report,
         Ok(Err(error)) => return unusable(error),
         Err(error) => return failed(error),
     };
-    tell(path, &report);
-    if report.verdict() == Verdict::Wrong && !wishes.unchecked {
+    print_findings(path, &report);
+    if report.verdict() == Verdict::Wrong && !options.unchecked {
         return unusable("nothing was written: mend this first, or write it as it is with --unchecked");
     }
-    if let Err(error) = wishes.write(&text) {
+    if let Err(error) = options.write(&text) {
         return unusable(format_args!("{}: {error}; name another file with --output", path.display()));
     }
     println!("{} is written; start it with: jellypin --config {0}", path.display());
@@ -210,7 +210,7 @@ fn check(path: &Path, as_json: bool) -> ExitCode {
     if as_json {
         println!("{}", report.json());
     } else {
-        tell(path, &report);
+        print_findings(path, &report);
     }
     match report.verdict() {
         Verdict::Good if as_json => ExitCode::SUCCESS,
@@ -224,7 +224,7 @@ fn check(path: &Path, as_json: bool) -> ExitCode {
 }
 
 /// Asks the running proxy by its admin API, and prints what it says.
-fn ask(path: &Path, question: Question) -> ExitCode {
+fn ask_running(path: &Path, question: Question) -> ExitCode {
     let admin = match question {
         // How things stand is asked most when the file is wrong.
         Question::Status => config::load_admin(path, &ProcessEnvironment),
@@ -234,8 +234,8 @@ fn ask(path: &Path, question: Question) -> ExitCode {
         Ok(admin) => admin,
         Err(error) => return unusable(error),
     };
-    match runtime().map(|runtime| runtime.block_on(app::ask::ask(&admin, question))) {
-        Ok(said) => told(said),
+    match runtime().map(|runtime| runtime.block_on(app::ask::send_question(&admin, question))) {
+        Ok(said) => print_reply(said),
         Err(error) => failed(error),
     }
 }
@@ -258,13 +258,13 @@ fn explain(path: &Path, key: ExplainedKey) -> ExitCode {
         None => return ExitCode::from(UNUSABLE),
     };
     match runtime().map(|runtime| runtime.block_on(app::ask::explain(&admin, name, &value))) {
-        Ok(said) => told(said),
+        Ok(said) => print_reply(said),
         Err(error) => failed(error),
     }
 }
 
 /// Prints the findings, one per line.
-fn tell(path: &Path, report: &Report) {
+fn print_findings(path: &Path, report: &Report) {
     for Finding { place, sentence, is_wrong } in &report.findings {
         let weight = if *is_wrong { "error" } else { "note" };
         let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
@@ -278,13 +278,13 @@ fn health(path: &Path, page: &str) -> ExitCode {
         Err(error) => return unusable(error),
     };
     match runtime().map(|runtime| runtime.block_on(app::ask::health(&admin, page))) {
-        Ok(well) => told(well.map(|()| String::new())),
+        Ok(well) => print_reply(well.map(|()| String::new())),
         Err(error) => failed(error),
     }
 }
 
 /// Prints what the running jellypin said, or why it said nothing.
-fn told(said: Result<String, AskError>) -> ExitCode {
+fn print_reply(said: Result<String, AskError>) -> ExitCode {
     match said {
         Ok(words) => print(words.as_bytes()),
         Err(error) => {

@@ -32,10 +32,10 @@ pub use info::{Info, ReportedInfo};
 pub use instance::PodInstance;
 pub use life::Life;
 pub use load::{Load, LoadGuard};
-pub use pool::{Pool, Pools};
+pub use pool::{Check, Pool, Pools};
 pub use sleep::{Rest, Sleep, WakeCall};
 pub use status::{Epoch, State, Status};
-pub use suspicions::{Suspicion, Suspicions};
+pub use suspicions::{Suspected, Suspicion, Suspicions};
 pub use transport::{
     Fingerprint, HandshakeError, Tls, TlsConfig, Transport, TransportConfig, TransportStream, Trust, secure,
 };
@@ -155,6 +155,7 @@ impl Pod {
     fn keep(&self) {
         if self.drain.set_removed(false) {
             self.drain.begin_round();
+            self.drain.take_back(self.status().epoch);
             self.life.change(|status| match status.state {
                 State::Draining => Status { state: State::Ready, ..status },
                 _ => status,

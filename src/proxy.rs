@@ -21,7 +21,9 @@ mod learn;
 mod log_in;
 mod migrate;
 mod observer;
+mod opening;
 mod own_users;
+mod plain;
 mod play_sessions;
 mod pod_client;
 mod pod_lifecycle;
@@ -53,9 +55,9 @@ use hyper::body::Incoming;
 
 pub use admission::Admission;
 pub use explain::{Choice, Explained, Fact, Question, explain};
-pub use failover::socket::ConnectionPermit;
 pub use groups::Groups;
 pub use in_step_state::InStepState;
+pub use opening::ConnectionPermit;
 pub use own_users::OwnUsers;
 pub use play_sessions::PlaySessions;
 pub use pod_lifecycle::{
@@ -90,7 +92,7 @@ use device_lists::DeviceLists;
 use failover::{
     live::{self, LiveStreams},
     resume::{File, ResumableFile},
-    socket::{Opening, Sockets},
+    socket::Sockets,
 };
 use group_lists::GroupLists;
 use identify::{Identifier, Resolved};
@@ -99,6 +101,8 @@ use leader_routing::LeaderRouter;
 use learn::Learner;
 use log_in::{LogIn, LogInBrake};
 use observer::Observer;
+use opening::Opening;
+use plain::{Call, Plain};
 use remote_control::RemoteController;
 use replay::Replayer;
 use request::{
@@ -117,6 +121,7 @@ use response::{
     rewriting::{BrokeOff, rewrite_for_client},
 };
 use revoke::Revoker;
+use routing::Destination;
 use session_lists::SessionLists;
 use user_data::UserData;
 
@@ -126,7 +131,8 @@ pub struct Proxy {
     pub admission: Admission,
     shared: Arc<SharedState>,
     identifier: Arc<Identifier>,
-    brake: LogInBrake,
+    brake: Arc<LogInBrake>,
+    plain: Plain,
     leader_router: LeaderRouter,
     remote_controller: RemoteController,
     session_lists: Arc<SessionLists>,
@@ -200,7 +206,11 @@ impl Proxy {
 
         // 1. Route: which pool is it for?
         let routed = match routing::route(&self.shared, &mut head, (client, origin, asked), &mut record) {
-            Ok(routed) => routed,
+            Ok(Destination::Jellyfin(routed)) => routed,
+            Ok(Destination::Plain(pool)) => {
+                let call = Call { pool, head, body, opening, client, origin };
+                return Box::pin(self.plain.answer(call, record)).await;
+            }
             Err(unrouted) => return Box::pin(unrouted.answer(&self.shared, record)).await,
         };
 
@@ -229,11 +239,11 @@ impl Proxy {
             attempt = Box::pin(self.dispatch_once_resolved(&mut ctx, &body, &mut record, attempt)).await;
         }
         if let Some(log_in) = log_in {
-            self.brake.record_end(log_in, &ctx, attempt.as_ref().ok().map(|attempt| attempt.answer.status()));
+            self.brake.record_end(log_in, origin, attempt.as_ref().ok().map(|attempt| attempt.answer.status()));
         }
         let Attempt { answer: answered, decision, token, verdict, user_data_write } = match attempt {
             Ok(attempt) => attempt,
-            Err(refusal) => return refuse(record, refusal),
+            Err(refusal) => return refuse(record, refusal.shown_at(ctx.endpoint)),
         };
         let (mut head, answer_body) = answered.into_parts();
 
@@ -281,6 +291,9 @@ impl Proxy {
         if user_homes::may_name_user(&self.shared, ctx) {
             Box::pin(user_homes::name_user(&self.shared, ctx, body)).await;
         }
+        if self.in_step.renames(ctx) && !Box::pin(self.in_step.is_administrator(ctx)).await {
+            return Err(Refusal::NotAdministrator);
+        }
         // What the other pods must follow is looked at before it changes.
         let in_step = if self.in_step.concerns(ctx) { Box::pin(self.in_step.look(ctx, body)).await } else { None };
         if body.is_broken() {
@@ -296,7 +309,16 @@ impl Proxy {
             None if dispatch.ctx.endpoint == Endpoint::RemoteControl => {
                 Box::pin(self.remote_controller.dispatch(dispatch)).await
             }
-            None => self.leader_router.dispatch(dispatch).await,
+            None => {
+                let opened_at = self.live_streams.opened_at(dispatch.ctx);
+                match self.leader_router.dispatch(dispatch).await {
+                    // Boxed: this path is rare, and would make every request's future larger.
+                    Ok(failed) if self.live_streams.may_reopen(dispatch, &failed, opened_at) => {
+                        Box::pin(self.live_streams.dispatch_reopened(dispatch, failed)).await
+                    }
+                    attempt => attempt,
+                }
+            }
         }
     }
 

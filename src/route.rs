@@ -1,11 +1,13 @@
 //! Finds the pool for a host and a path.
 
+pub mod auth;
 pub mod https;
 pub mod rules;
 
 use std::sync::Arc;
 
 use memchr::memrchr;
+use percent_encoding::percent_decode_str;
 
 use https::ToHttps;
 use rules::Rules;
@@ -36,6 +38,8 @@ pub struct RouteConfig {
 pub enum Target<P> {
     /// To the pods of a pool.
     Pool(P),
+    /// To the pods of a pool that are not Jellyfin's.
+    Plain(P),
     /// To another address: a URL, or a path of the same host, without a slash at its end.
     Redirect(String),
 }
@@ -54,7 +58,7 @@ pub struct Router {
 pub struct Route {
     /// The route as logs and metrics show it: host and path.
     pub name: Arc<str>,
-    /// A pool's index in the list that the router was built with, or another address.
+    /// A pool's index in the list of its kind that the router was built with, or another address.
     pub target: Target<usize>,
     /// `None` for a route without any.
     pub rules: Option<Arc<Rules>>,
@@ -64,14 +68,16 @@ pub struct Route {
 }
 
 impl Router {
-    /// `pools` are the names of the pools; `config` has checked that each route's pool is one of
-    /// them.
-    pub fn new(config: &Config, pools: &[Arc<str>]) -> Router {
+    /// `pools` are the names of Jellyfin's pools, and `plain` those of the others; `config` has
+    /// checked that each route's pool is one of them.
+    pub fn new(config: &Config, pools: &[Arc<str>], plain: &[Arc<str>]) -> Router {
+        let index = |pools: &[Arc<str>], pool: &str| pools.iter().position(|name| **name == *pool);
         let route = |route: &RouteConfig| {
             Some(Route {
                 name: format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path).into(),
                 target: match &route.target {
-                    Target::Pool(pool) => Target::Pool(pools.iter().position(|name| **name == **pool)?),
+                    Target::Pool(pool) => Target::Pool(index(pools, pool)?),
+                    Target::Plain(pool) => Target::Plain(index(plain, pool)?),
                     Target::Redirect(to) => Target::Redirect(to.clone()),
                 },
                 rules: (!route.rules.is_empty()).then(|| Arc::new(route.rules.clone())),
@@ -93,6 +99,14 @@ impl Router {
         let host = without_port(host);
         self.routes.iter().find(|route| route.takes_host(host) && route.takes_path(path))
     }
+
+    /// Whether a path as it was written leads to this route for each server that reads it. Servers
+    /// decode a path never, once or twice, leave out repeated slashes or parameters, or resolve its
+    /// dots.
+    pub fn is_plainly(&self, route: &Route, host: &str, written: &str) -> bool {
+        let leads_here = |path: &str| self.find(host, path).is_some_and(|other| std::ptr::eq(other, route));
+        leads_here(written) && leads_here(&simplest(written))
+    }
 }
 
 impl RouteConfig {
@@ -107,7 +121,7 @@ impl Route {
     pub fn pool(&self) -> Option<usize> {
         match self.target {
             Target::Pool(pool) => Some(pool),
-            Target::Redirect(_) => None,
+            Target::Plain(_) | Target::Redirect(_) => None,
         }
     }
 
@@ -129,6 +143,23 @@ impl Route {
             None => false,
         }
     }
+}
+
+/// The path as the server reads it that reads the most into it.
+fn simplest(written: &str) -> String {
+    let mut path = written.to_owned();
+    for _ in 0..3 {
+        path = percent_decode_str(&path).decode_utf8_lossy().into_owned();
+    }
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split(['/', '\\']) {
+        match segment.split(';').next().unwrap_or_default() {
+            "" | "." => {}
+            ".." => drop(kept.pop()),
+            name => kept.push(name),
+        }
+    }
+    format!("/{}", kept.join("/"))
 }
 
 fn ends_with(host: &str, suffix: &str) -> bool {
@@ -162,6 +193,7 @@ mod tests {
         Router::new(
             &Config { routes: routes.collect(), to_https: None, answers_acme: false },
             &["a".into(), "b".into(), "c".into()],
+            &[],
         )
     }
 
@@ -190,5 +222,31 @@ mod tests {
         let router = router(&[(Some("media.example.org"), "/x", "a")]);
         assert!(router.find("media.example.org", "/").is_none());
         assert!(router.find("example.org", "/x").is_none());
+    }
+
+    #[test]
+    fn a_path_that_some_server_reads_as_another_routes_is_told() {
+        let router = router(&[(None, "/", "a"), (None, "/secret", "b")]);
+        let is_plainly =
+            |found: &str, written| router.is_plainly(router.find("h", found).expect("a route"), "h", written);
+        for written in ["/", "/x/y", "/secrets", "/%41//b/", "/x/../y", "/x;secret"] {
+            assert!(is_plainly("/", written), "{written}");
+        }
+        for written in [
+            "//secret",
+            "/x/../secret",
+            "/./secret",
+            "/%73ecret",
+            "/%2573ecret",
+            "/x/..%2Fsecret",
+            "/secret;a=b/",
+            "/x\\..\\SECRET",
+            "/%2e/secret",
+        ] {
+            assert!(!is_plainly("/", written), "{written}");
+        }
+        assert!(is_plainly("/secret", "/secret/x") && is_plainly("/secret", "/SECRET/%78"));
+        assert!(!is_plainly("/secret", "/secret/..") && !is_plainly("/secret", "/%73ecret"));
+        assert!(!is_plainly("/", "/secret/../x"));
     }
 }

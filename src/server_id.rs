@@ -156,7 +156,7 @@ mod tests {
         pool
     }
 
-    fn tell(pod: &Pod, id: &str) {
+    fn set_info(pod: &Pod, id: &str) {
         pod.info.set(Info { id: id.into(), version: "12.0.0".into(), name: String::new(), is_set_up: None });
     }
 
@@ -166,11 +166,11 @@ mod tests {
         let shown_server = ShownServer::new(pool.clone(), None, None);
         let (a, b) = (pool.pods()[0].clone(), pool.pods()[1].clone());
         assert_eq!((shown_server.id(), shown_server.id_rewriter(&a).is_none()), (None, true), "nobody is known");
-        tell(&b, "not an id");
+        set_info(&b, "not an id");
         assert_eq!(shown_server.id(), None);
-        tell(&b, B);
+        set_info(&b, B);
         assert_eq!(shown_server.id(), ServerId::parse(B));
-        tell(&a, A);
+        set_info(&a, A);
         assert_eq!(shown_server.id(), ServerId::parse(B), "a pod that comes later changes nothing");
         assert!(shown_server.id_rewriter(&b).is_none());
         let message = format!("{{\"ServerId\":\"{A}\"}}");
@@ -188,9 +188,9 @@ mod tests {
         let shown_server = ShownServer::new(pool.clone(), ServerId::parse(B), None);
         let a = pool.pods()[0].clone();
         assert_eq!((shown_server.id(), shown_server.id_rewriter(&a).is_none()), (ServerId::parse(B), true));
-        tell(&a, A);
+        set_info(&a, A);
         assert!(shown_server.id_rewriter(&a).is_some());
-        tell(&a, B);
+        set_info(&a, B);
         assert!(shown_server.id_rewriter(&a).is_none());
     }
 }

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// One shutdown, shared by all tasks that must hear of it. Cheap to clone.
+/// One shutdown, shared by all tasks that must learn of it. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     stopping: CancellationToken,
@@ -28,7 +28,7 @@ impl Shutdown {
     }
 
     /// Tells all tasks that another process serves from now on.
-    pub fn leave(&self) {
+    pub fn announce_leaving(&self) {
         self.leaving.cancel();
     }
 
@@ -46,7 +46,7 @@ impl Shutdown {
         self.stopping.cancelled().await;
     }
 
-    /// A part that hears of this shutdown, and can be stopped and awaited alone.
+    /// A part that follows this shutdown, and can be stopped and awaited alone.
     pub fn part(&self) -> Shutdown {
         Shutdown {
             stopping: self.stopping.child_token(),

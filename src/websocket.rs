@@ -85,7 +85,7 @@ pub trait MessageRewriter: Sync {
     fn to_pod(&self, text: &str) -> Option<String>;
 
     /// Something came from the pod, whatever it is.
-    fn heard(&self) {}
+    fn on_pod_message(&self) {}
 
     /// Waits until the pod is to be pinged, although it has not been silent for long. Cancel safe.
     fn await_call(&self) -> impl Future<Output = ()> + Send {
@@ -155,7 +155,7 @@ pub trait PodSides<S>: Send {
     /// The pod closed it: only this client's socket, or the first sign of the pod's shutdown.
     fn closed(&mut self) {}
 
-    /// Ends when the relay may close the replaced side, over which nothing passes any more. Closing
+    /// Ends when the relay may close the replaced side, which carries nothing. Closing
     /// it earlier could end something on its pod that the client still needs.
     fn linger(&mut self) -> impl Future<Output = ()> + Send + 'static {
         future::ready(())
@@ -187,7 +187,7 @@ pub async fn pod_side(upgraded: Upgraded, config: &Config) -> PodSide<TokioIo<Up
     PodSide::over(TokioIo::new(upgraded), config).await
 }
 
-/// Relays until the client ends, or no pod takes its socket any more.
+/// Relays until the client's side ends, or no pod takes its socket.
 pub async fn relay(
     client: Upgraded,
     pod: PodSide<TokioIo<Upgraded>>,

@@ -68,11 +68,13 @@ fn every_metric_is_on_the_page_for_operators() {
 fn configurations_that_take_another_proxys_place_are_good() {
     let page = read("docs/migrate.md");
     let blocks: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(blocks.len(), 5, "the configurations are found");
+    assert_eq!(blocks.len(), 6, "the configurations are found");
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let pair = rcgen::generate_simple_self_signed(["media.example.org".to_owned()]).expect("a certificate");
     fs::write(at("pair.pem"), pair.cert.pem() + &pair.signing_key.serialize_pem()).expect("a file");
+    let user = "alice:$2b$04$abcdefghijklmnopqrstuuyvPXIbu7xe6/CED2DzX8z6Si09MlzlW\n";
+    fs::write(at("users"), user).expect("a file");
     for (number, block) in blocks.into_iter().enumerate() {
         let mut text = block.replace("/var/lib/jellypin", &at("state"));
         for file in ["live/media.example.org/fullchain.pem", "live/media.example.org/privkey.pem"] {
@@ -82,7 +84,8 @@ fn configurations_that_take_another_proxys_place_are_good() {
         text = text.replace("/etc/jellypin/pods.pem", &at("pair.pem")).replace("10.0.0.12:8920", "127.0.0.1:3");
         // Nobody listens at these ports.
         text = text.replace("10.0.0.11:8096", "127.0.0.1:2").replace("10.0.0.12:8096", "127.0.0.1:3");
-        text = text.replace("127.0.0.1:8096", "127.0.0.1:2");
+        text = text.replace("127.0.0.1:8096", "127.0.0.1:2").replace("/etc/jellypin/users", &at("users"));
+        text = text.replace("10.0.0.20:2283", "127.0.0.1:2").replace("10.0.0.21:3000", "127.0.0.1:2");
         let file = at(&format!("{number}.toml"));
         fs::write(&file, &text).expect("a file");
         let checked = Command::new(env!("CARGO_BIN_EXE_jellypin"))

@@ -6,7 +6,7 @@ use std::{alloc::System, hint::black_box, sync::Arc, time::Instant};
 use http::{HeaderMap, HeaderValue, Uri, header};
 use jellypin::{
     affinity::pins::{Kind, Pins},
-    jellyfin::{self, Legacy, endpoint::Endpoint, message, sync_play},
+    jellyfin::{self, Legacy, Prefixes, endpoint::Endpoint, message, sync_play},
     pod::{Epoch, Pod, PodConfig, PodInstance},
     sessions::{Bounds, Device, SessionLookup, Sessions, session_store::SessionStore},
 };
@@ -60,7 +60,7 @@ fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
     headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&line).expect("a value"));
     let uri = Uri::from_static("/Users/0123456789abcdef0123456789abcdef/Items?Recursive=true&Limit=50&SortBy=Name");
     let find = || {
-        let path = jellyfin::controller_path(uri.path(), Legacy::Ignored);
+        let path = jellyfin::controller_path(uri.path(), Prefixes::Kept);
         let identity = jellyfin::identify(&uri, path, &headers, Legacy::Ignored);
         let endpoint = Endpoint::of(&http::Method::GET, path);
         let token = identity.token.as_deref().expect("a token");
@@ -85,7 +85,7 @@ fn a_pinned_request_and_a_message_allocate_nothing_and_a_pin_is_small() {
     let region = Region::new(ALLOCATOR);
     for text in [&*list, r#"{"MessageType":"KeepAlive"}"#] {
         assert_eq!(
-            (message::wish(text), message::is_shutdown_notice(text), sync_play::read(text)),
+            (message::subscription(text), message::is_shutdown_notice(text), sync_play::read(text)),
             (None, false, None)
         );
     }

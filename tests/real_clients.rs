@@ -39,7 +39,7 @@ async fn aiojellyfin_by_address() {
 async fn aiojellyfin_by_name() {
     let mut world = World::start(Generation::V12).await;
     world.url = world.url.replace("127.0.0.1", "localhost");
-    let landing = tell(world, AIOJELLYFIN).await;
+    let landing = run_story(world, AIOJELLYFIN).await;
     must_have(&landing, &["GET /Items", "POST /Sessions/Playing/Progress"]);
 }
 
@@ -363,11 +363,11 @@ async fn without_affinity_a_client_fails() {
 }
 
 async fn stays_on_one_pod(client: Client, generation: Generation) -> Landing {
-    tell(World::start(generation).await, client).await
+    run_story(World::start(generation).await, client).await
 }
 
 /// The client's whole story; every step must work and every token must have reached one pod.
-async fn tell(world: World, client: Client) -> Landing {
+async fn run_story(world: World, client: Client) -> Landing {
     block_in_place(|| client.run(&world.url, &[])).must_have_worked();
     let landing = Landing::of(&world.pods);
     landing.must_be_one_pod_a_token();

@@ -3,18 +3,21 @@
 
 #[path = "real_clients_together/pairs.rs"]
 mod pairs;
+#[path = "real_clients_together/quick_connect.rs"]
+mod quick_connect;
+#[path = "real_clients_together/sync_play.rs"]
+mod sync_play;
 
 use std::{
-    collections::BTreeMap,
     io::{BufRead, BufReader, Write},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use jellyfin_sim::{Cluster, FILM, Pod};
+use jellyfin_sim::{Cluster, Pod};
 use jellypin::{
     affinity::placement::{Key, rendezvous},
     app::{self, App},
@@ -254,218 +257,4 @@ impl Visitors {
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
-}
-
-/// 100 codes, each shown by a new device of one library and approved by a user of the other, homed on different pods.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn quick_connect_between_two_libraries() {
-    const RUNS: usize = 100;
-    let world = World::start().await;
-    let leader = world.leader();
-    let elsewhere = if leader == "b" { "c" } else { "b" };
-    let (mut sdk, mut python) = (Library::sdk(&world.url(0)), Library::python(&world.url(0)));
-    let visitors = Visitors::come(&world);
-    let approver = device_on(elsewhere, "approver");
-    sdk.does(&approver, "log_in", json!({"user": "alice", "password": "alice-pw"}));
-    let mut failed = Vec::new();
-    let began = Instant::now();
-    for run in 0..RUNS {
-        let flow =
-            Flow { sdk: &mut sdk, python: &mut python, approver: &approver, device: &format!("new-device-{run}") };
-        failed.extend(flow.run(|| {}).err());
-    }
-    println!(
-        "QuickConnect, approver on {elsewhere}, leader {leader}: {RUNS} runs, {} failed, {:.0} ms a run",
-        failed.len(),
-        began.elapsed().as_secs_f64() * 1000.0 / RUNS as f64
-    );
-    assert_eq!(failed, Vec::<String>::new());
-    let at_home = world.pods.iter().find(|pod| pod.name() == elsewhere).expect("the pod");
-    assert!(at_home.seen().iter().any(|seen| seen.path() == "/Users/Me"), "the approver lives on {elsewhere}");
-    // The leader dies between Initiate and Authorize: the flow ends as on a real pod, and the next one works.
-    let code = python.does("unlucky", "begin", json!({}))["code"].clone();
-    world.pods.iter().find(|pod| pod.name() == leader).expect("the leader").kill().await;
-    let failed = sdk.tries(&approver, "authorize", json!({"code": code}));
-    assert!(failed.as_ref().is_err_and(|error| error.contains("404")), "{failed:?}");
-    assert_eq!(sdk.does(&approver, "me", json!({}))["name"], "alice");
-    let code = python.does("lucky", "begin", json!({}))["code"].clone();
-    sdk.does(&approver, "authorize", json!({"code": code}));
-    assert_eq!(python.does("lucky", "finish", json!({}))["name"], "alice");
-    visitors.leave("QuickConnect");
-    drop((sdk, python));
-    world.stop().await;
-}
-
-/// One code: shown by a device of one library, approved by a user of the other.
-struct Flow<'a> {
-    sdk: &'a mut Library,
-    python: &'a mut Library,
-    approver: &'a str,
-    device: &'a str,
-}
-
-impl Flow<'_> {
-    /// From the code to a working session; says what failed. Something may happen while the code is shown.
-    fn run(self, meanwhile: impl FnOnce()) -> Result<(), String> {
-        let Flow { sdk, python, approver, device } = self;
-        let code = python.tries(device, "begin", json!({}))?["code"].clone();
-        python.tries(device, "state", json!({}))?;
-        meanwhile();
-        let approved = sdk.tries(approver, "authorize", json!({"code": code}))?;
-        let state = python.tries(device, "state", json!({}))?;
-        let finished = python.tries(device, "finish", json!({}))?;
-        let is_good = approved["authorized"] == true && state["authenticated"] == true && finished["name"] == "alice";
-        is_good.then_some(()).ok_or(format!("{approved} {state} {finished}"))
-    }
-}
-
-/// The device comes through one replica, and who approves its code through the other; Redis is killed before the code is made,
-/// or while it is shown.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn quick_connect_between_two_replicas_while_redis_is_killed() {
-    const RUNS: usize = 20;
-    let mut redis = Redis::start();
-    let world = World::elects(&redis).await;
-    redis.until_asked(2).await;
-    let leader = world.leader();
-    let elsewhere = if leader == "b" { "c" } else { "b" };
-    let (mut sdk, mut python) = (Library::sdk(&world.url(0)), Library::python(&world.url(1)));
-    let visitors = Visitors::come(&world);
-    let approver = device_on(elsewhere, "approver");
-    sdk.does(&approver, "log_in", json!({"user": "alice", "password": "alice-pw"}));
-    let mut failed = Vec::new();
-    for run in 0..RUNS {
-        let is_before = run % 2 == 0;
-        if is_before {
-            redis.kill();
-        }
-        let flow =
-            Flow { sdk: &mut sdk, python: &mut python, approver: &approver, device: &format!("new-device-{run}") };
-        failed.extend(flow.run(|| redis.kill()).err());
-        redis.start_again();
-        redis.until_asked(2).await;
-    }
-    println!(
-        "QuickConnect through two replicas, Redis killed before Initiate or between it and Authorize: {RUNS} runs, {} failed",
-        failed.len()
-    );
-    assert_eq!(failed, Vec::<String>::new());
-    visitors.leave("QuickConnect while Redis is killed");
-    drop((sdk, python));
-    world.stop().await;
-}
-
-async fn watch_together(count: usize) {
-    let world = World::start().await;
-    let (mut sdk, mut python) = (Library::sdk(&world.url(0)), Library::python(&world.url(0)));
-    let visitors = Visitors::come(&world);
-    let pods = ["a", "b", "c"];
-    let name = |number: usize| device_on(pods[number % 3], &format!("member-{number}"));
-    let members: Vec<(String, bool)> = (0..count).map(|number| (name(number), number % 2 == 0)).collect();
-    for (number, (member, is_sdk)) in members.iter().enumerate() {
-        let user = json!({"user": format!("user{number}"), "password": "pw"});
-        if *is_sdk {
-            sdk.does(member, "log_in", user);
-            sdk.does(member, "listen", json!({}));
-        } else {
-            python.does(member, "log_in", user);
-        }
-    }
-    let first = members[0].0.clone();
-    let mut expected: BTreeMap<&str, u64> = BTreeMap::new();
-    let group = sdk.does(&first, "new_group", json!({}))["group"].clone();
-    for (member, is_sdk) in &members[1..] {
-        let library = if *is_sdk { &mut sdk } else { &mut python };
-        library.does(member, "join", json!({"group": group}));
-        library.until_heard(member, "GroupJoined", 1);
-    }
-    sdk.until_heard(&first, "UserJoined", count as u64 - 1);
-    sdk.does(&first, "queue", json!({"item": FILM}));
-    expected.insert("PlayQueue", 1);
-    for (deed, command) in [("unpause", "Unpause"), ("pause", "Pause"), ("seek", "Seek")] {
-        sdk.does(&first, deed, json!({"ticks": 100_000_000_u64}));
-        expected.insert(command, 1);
-        for (member, is_sdk) in &members {
-            let library = if *is_sdk { &mut sdk } else { &mut python };
-            library.until_heard(member, command, 1);
-        }
-    }
-    let (mut lost, mut doubled) = (0, 0);
-    for (member, is_sdk) in &members {
-        let library = if *is_sdk { &mut sdk } else { &mut python };
-        let heard = library.does(member, "heard", json!({}))["heard"].clone();
-        for (kind, times) in &expected {
-            let heard = heard[*kind].as_u64().unwrap_or(0);
-            lost += times.saturating_sub(heard);
-            doubled += heard.saturating_sub(*times);
-        }
-    }
-    println!("SyncPlay, {count} members of two libraries on three pods: {lost} lost, {doubled} doubled");
-    assert_eq!((lost, doubled), (0, 0));
-    visitors.leave("SyncPlay");
-    drop((sdk, python));
-    world.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_clients_of_two_libraries_watch_together() {
-    watch_together(2).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_clients_of_two_libraries_watch_together() {
-    watch_together(20).await;
-}
-
-/// Two real libraries watch together, and their leader is killed: they hear the queue again, and how it goes on, and nothing else.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_group_of_two_libraries_outlives_its_leader() {
-    const COUNT: usize = 6;
-    let world = World::start().await;
-    let (mut sdk, mut python) = (Library::sdk(&world.url(0)), Library::python(&world.url(0)));
-    let pods = ["a", "b", "c"];
-    let name = |number: usize| device_on(pods[number % 3], &format!("member-{number}"));
-    let members: Vec<(String, bool)> = (0..COUNT).map(|number| (name(number), number % 2 == 0)).collect();
-    for (number, (member, is_sdk)) in members.iter().enumerate() {
-        let user = json!({"user": format!("user{number}"), "password": "pw"});
-        if *is_sdk {
-            sdk.does(member, "log_in", user);
-            sdk.does(member, "listen", json!({}));
-        } else {
-            python.does(member, "log_in", user);
-        }
-    }
-    let first = members[0].0.clone();
-    let group = sdk.does(&first, "new_group", json!({}))["group"].clone();
-    let mut until_all_heard = |sdk: &mut Library, kind: &str, times: u64| {
-        for (member, is_sdk) in &members {
-            let library = if *is_sdk { &mut *sdk } else { &mut python };
-            if kind == "GroupJoined" && *member != first {
-                library.does(member, "join", json!({"group": group}));
-            }
-            library.until_heard(member, kind, times);
-        }
-    };
-    until_all_heard(&mut sdk, "GroupJoined", 1);
-    sdk.does(&first, "queue", json!({"item": FILM}));
-    sdk.does(&first, "unpause", json!({}));
-    until_all_heard(&mut sdk, "Unpause", 1);
-    let leader = world.leader();
-    world.pods.iter().find(|pod| pod.name() == leader).expect("the leader").kill().await;
-    until_all_heard(&mut sdk, "Unpause", 2);
-    sdk.does(&first, "pause", json!({}));
-    until_all_heard(&mut sdk, "Pause", 1);
-    for (member, is_sdk) in &members {
-        let library = if *is_sdk { &mut sdk } else { &mut python };
-        let heard = library.does(member, "heard", json!({}))["heard"].clone();
-        let times = |kind: &str| heard[kind].as_u64().unwrap_or(0);
-        assert_eq!(
-            ["GroupLeft", "NotInGroup", "GroupJoined", "PlayQueue"].map(times),
-            [0, 0, 1, 2],
-            "{member}: {heard}"
-        );
-    }
-    println!("the leader killed under {COUNT} members of two libraries: none was shown more than the queue again");
-    drop((sdk, python));
-    world.stop().await;
 }

@@ -22,6 +22,7 @@ mod stories {
     mod one_house;
     mod operators;
     mod overload;
+    mod plain;
     mod pod_shutdown;
     mod pod_tls;
     mod process;

@@ -56,11 +56,11 @@ pub(crate) async fn proxy_uses_all(contender: &mut Contender, pods: &[Backend]) 
 
 /// What a pod has counted, asked of the pod itself.
 pub(crate) async fn pod_counts(pod: Backend) -> Result<serde_json::Value> {
-    let text = ask(pod.address, "/_loadtest/counts").await?;
+    let text = fetch(pod.address, "/_loadtest/counts").await?;
     serde_json::from_str(&text).context("a pod's counts")
 }
 
-async fn ask(address: SocketAddr, path: &str) -> Result<String, Failure> {
+async fn fetch(address: SocketAddr, path: &str) -> Result<String, Failure> {
     let mut connection = Connection::open(address, 4096).await?;
     connection.send(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
     let head = connection.head().await?;

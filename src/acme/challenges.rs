@@ -17,7 +17,7 @@ pub struct Challenges {
 
 impl Challenges {
     /// `shared` has the answers of all replicas. They are no secret, but nobody else may write one:
-    /// whoever can has a certificate for this host.
+    /// anyone who can gets a certificate for this host.
     pub fn new(shared: Option<SealedDocuments>) -> Challenges {
         Challenges { answers: RwLock::default(), shared }
     }

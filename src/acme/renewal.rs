@@ -47,7 +47,7 @@ mod tests {
         assert_eq!(moment(validity, None, None, 1.0), 60 * DAY - 90 * DAY / 20);
         assert_eq!(moment(validity, Some(Duration::from_secs(20 * DAY)), None, 0.0), 70 * DAY);
         assert_eq!(moment(validity, Some(Duration::from_secs(200 * DAY)), None, 1.0), 0, "always");
-        assert_eq!(moment(validity, None, Some((10 * DAY, 12 * DAY)), 0.5), 11 * DAY, "the authority's word");
+        assert_eq!(moment(validity, None, Some((10 * DAY, 12 * DAY)), 0.5), 11 * DAY, "the authority's window");
         assert_eq!(moment(validity, None, Some((12 * DAY, 10 * DAY)), 0.0), 60 * DAY, "a window that makes no sense");
     }
 

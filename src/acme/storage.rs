@@ -127,8 +127,8 @@ impl Storage {
         shared.set(PROOFS, PROOFS_PURPOSE, text.as_bytes(), lasts).await;
     }
 
-    /// What another replica has to answer. Whoever else could write it had a certificate for these
-    /// names.
+    /// What another replica has to answer. Anyone else who could write it would get a certificate
+    /// for these names.
     pub(super) async fn shared_proofs(&self) -> Vec<(String, Vec<u8>)> {
         let Some(shared) = &self.shared else { return Vec::new() };
         let text = shared.get(PROOFS, PROOFS_PURPOSE).await.and_then(Found::document).unwrap_or_default();

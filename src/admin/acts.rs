@@ -8,7 +8,7 @@ use http::{Request, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::{
-    Site,
+    AdminState,
     answer::{Answer, text},
     guard::Operator,
 };
@@ -20,7 +20,7 @@ use crate::{
 
 /// Carries out what operators ask for.
 pub(super) struct Acts {
-    pub(super) site: Arc<Site>,
+    pub(super) state: Arc<AdminState>,
 }
 
 impl Acts {
@@ -46,7 +46,7 @@ impl Acts {
                 let Some((pool, to)) = self.pod(pool, &to) else {
                     return text(StatusCode::NOT_FOUND, format!("No pod {pool}/{to}; /pods shows all.\n"));
                 };
-                let Some(session) = self.site.shared().sessions.known.of_device(&pool.name, user, device) else {
+                let Some(session) = self.state.shared().sessions.known.of_device(&pool.name, user, device) else {
                     return text(StatusCode::NOT_FOUND, "No such session; /sessions shows all.\n");
                 };
                 self.move_session(&pool, &session, &to, who, from).await
@@ -60,8 +60,8 @@ impl Acts {
     }
 
     fn pod(&self, pool: &str, pod: &str) -> Option<(Arc<Pool>, Arc<Pod>)> {
-        let site = self.site.shared();
-        let shared = site.pools.iter().find(|shared| *shared.pool.name == *pool)?;
+        let state = self.state.shared();
+        let shared = state.pools.iter().find(|shared| *shared.pool.name == *pool)?;
         let pods = shared.pool.pods();
         Some((shared.pool.clone(), pods.iter().find(|other| *other.name == *pod)?.clone()))
     }
@@ -72,7 +72,7 @@ impl Acts {
             Some("when=idle") => When::Idle,
             Some(_) => return text(StatusCode::BAD_REQUEST, "`when` is `now` or `idle`.\n"),
         };
-        let Some(lifecycle) = self.site.lifecycle() else { return stopping() };
+        let Some(lifecycle) = self.state.lifecycle() else { return stopping() };
         let (name, of) = (&*pod.name, &*pod.pool);
         if !lifecycle.drain(pool, pod, when) {
             let state = pod.status().state.as_str();
@@ -83,12 +83,13 @@ impl Acts {
     }
 
     fn undrain(&self, pod: &Arc<Pod>, who: &Operator, from: IpAddr) -> Answer {
-        let Some(lifecycle) = self.site.lifecycle() else { return stopping() };
+        let Some(lifecycle) = self.state.lifecycle() else { return stopping() };
         let (name, of, state) = (&*pod.name, &*pod.pool, pod.status().state.as_str());
         match lifecycle.undrain(pod) {
             Undrained::Ready => {
                 tracing::info!(pod.name = name, pod.pool = of, by = %who, client.address = %from, "an operator takes a drain back");
-                text(StatusCode::ACCEPTED, format!("{name} is ready\n"))
+                let now = if state == "draining" { "is ready" } else { "will not drain when it is back" };
+                text(StatusCode::ACCEPTED, format!("{name} {now}\n"))
             }
             Undrained::DrainsNot => text(StatusCode::OK, format!("{name} is {state} and does not drain\n")),
             Undrained::Leaves => text(
@@ -103,15 +104,15 @@ impl Acts {
     /// Without a name the only pool is meant.
     async fn roll(&self, query: Option<&str>, who: &Operator, from: IpAddr) -> Answer {
         let name = query.and_then(|query| query.strip_prefix("pool=")).map(decoded);
-        let site = self.site.shared();
-        let pools = &site.pools;
+        let state = self.state.shared();
+        let pools = &state.pools;
         let named = |of: &&PoolState| name.as_deref().map_or(pools.len() == 1, |name| *of.pool.name == *name);
         let Some(of) = pools.iter().find(named) else {
             return text(StatusCode::NOT_FOUND, "No such pool; `pool=` names one, /pods shows all.\n");
         };
-        let Some(lifecycle) = self.site.lifecycle() else { return stopping() };
+        let Some(lifecycle) = self.state.lifecycle() else { return stopping() };
         let pool = &*of.pool.name;
-        match lifecycle.roller.begin(&of.pool).await {
+        match lifecycle.roller.start_roll(&of.pool).await {
             Ok(count) => {
                 tracing::info!(pod.pool = pool, by = %who, client.address = %from, "an operator restarts all pods");
                 let words = format!("{count} pods are restarted one after the other; GET /roll shows how far\n");
@@ -129,7 +130,7 @@ impl Acts {
         who: &Operator,
         from: IpAddr,
     ) -> Answer {
-        let Some(lifecycle) = self.site.lifecycle() else { return stopping() };
+        let Some(lifecycle) = self.state.lifecycle() else { return stopping() };
         let moved = lifecycle.move_session(pool, session, to).await;
         tracing::info!(
             user.id = session.user,

@@ -25,7 +25,7 @@ pub(super) struct CertificateRow {
 pub(super) fn rows(certificates: &Certificates, now: u64) -> Vec<CertificateRow> {
     let row = |(facts, file): (Facts, Option<std::path::PathBuf>)| {
         let from = file.map_or("ACME".to_owned(), |file| file.display().to_string());
-        let (days, ends_soon) = left(&facts, now);
+        let (days, ends_soon) = days_left(&facts, now);
         CertificateRow { names: facts.names, days, from, ends_soon }
     };
     certificates.all_with_files().into_iter().map(row).collect()
@@ -39,7 +39,7 @@ impl CertificateRow {
 }
 
 /// The days until its end, and whether these are few, also for a certificate that lasts a week.
-fn left(facts: &Facts, now: u64) -> (i64, bool) {
+fn days_left(facts: &Facts, now: u64) -> (i64, bool) {
     let seconds = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
     let left = seconds(facts.validity.not_after).saturating_sub(seconds(now));
     let life = seconds(facts.validity.not_after).saturating_sub(seconds(facts.validity.not_before));
@@ -66,7 +66,7 @@ mod tests {
             let validity = Validity { not_before: day(from), not_after: day(to) };
             let leaf = CertificateDer::from(Vec::new());
             let facts = Facts { names: Vec::new(), validity, leaf, is_chained: true, is_self_signed: false };
-            assert_eq!(left(&facts, day(now)), expected, "{from} {to} {now}");
+            assert_eq!(days_left(&facts, day(now)), expected, "{from} {to} {now}");
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::time;
 
 use super::{
-    Site,
+    AdminState,
     answer::{Answer, json, text},
 };
 use crate::{
@@ -63,7 +63,7 @@ struct ChoiceRow {
 }
 
 /// Answers by the query, or by the header.
-pub(super) async fn explain(site: &Site, headers: &HeaderMap, query: &str) -> Answer {
+pub(super) async fn explain(state: &AdminState, headers: &HeaderMap, query: &str) -> Answer {
     let by_header = headers.get(TOKEN).and_then(|token| token.to_str().ok());
     let asked = by_header.map(|token| ("token", token.to_owned())).or_else(|| key(query));
     let Some((name, value)) = asked else { return text(StatusCode::BAD_REQUEST, USAGE) };
@@ -73,7 +73,7 @@ pub(super) async fn explain(site: &Site, headers: &HeaderMap, query: &str) -> An
         "user" => ("user", Question::User(&value)),
         _ => ("session", Question::Session(&value)),
     };
-    let shared = site.shared();
+    let shared = state.shared();
     let explained = proxy::explain(&shared, question).await;
     let now = shared.sessions.backend.clock.now();
     let pools = explained.into_iter().map(|of_pool| PoolRow::of(of_pool, now)).collect();
@@ -83,10 +83,10 @@ pub(super) async fn explain(site: &Site, headers: &HeaderMap, query: &str) -> An
 }
 
 /// The same by a form.
-pub(super) async fn explain_form(site: &Site, headers: &HeaderMap, body: Incoming) -> Answer {
+pub(super) async fn explain_form(state: &AdminState, headers: &HeaderMap, body: Incoming) -> Answer {
     let read = time::timeout(SLOWEST, Limited::new(body, LONGEST).collect()).await;
     let Ok(Ok(body)) = read else { return text(StatusCode::BAD_REQUEST, USAGE) };
-    explain(site, headers, &String::from_utf8_lossy(&body.to_bytes())).await
+    explain(state, headers, &String::from_utf8_lossy(&body.to_bytes())).await
 }
 
 /// The one key of a query or form.

@@ -78,7 +78,7 @@ pub(super) fn admit<B>(
 }
 
 fn says_origin(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site")
+    headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-state")
 }
 
 /// Whether a host is this listener: a loopback name, the called address, or a configured host.
@@ -101,7 +101,7 @@ fn is_of_same_origin(headers: &HeaderMap, host: Option<&Authority>) -> bool {
             matches!(scheme, "http" | "https") && host.is_some_and(|host| host.as_str().eq_ignore_ascii_case(of))
         })
     };
-    headers.get_all("sec-fetch-site").iter().all(is_own_site)
+    headers.get_all("sec-fetch-state").iter().all(is_own_site)
         && headers.get_all(header::ORIGIN).iter().all(is_own_origin)
 }
 
@@ -197,8 +197,8 @@ mod tests {
         for own in [
             &[][..],
             &[("origin", "http://localhost:9096")],
-            &[("sec-fetch-site", "same-origin"), ("origin", "http://localhost:9096")],
-            &[("sec-fetch-site", "none")],
+            &[("sec-fetch-state", "same-origin"), ("origin", "http://localhost:9096")],
+            &[("sec-fetch-state", "none")],
         ] {
             assert_eq!(post(own), Ok(()), "{own:?}");
         }
@@ -206,9 +206,9 @@ mod tests {
             &[("origin", "http://evil.example")][..],
             &[("origin", "null")],
             &[("origin", "http://localhost:8096")],
-            &[("sec-fetch-site", "cross-site")],
-            &[("sec-fetch-site", "same-site")],
-            &[("sec-fetch-site", "same-origin"), ("origin", "http://evil.example")],
+            &[("sec-fetch-state", "cross-state")],
+            &[("sec-fetch-state", "same-state")],
+            &[("sec-fetch-state", "same-origin"), ("origin", "http://evil.example")],
         ] {
             assert_eq!(post(foreign), Err(Refusal::ForeignOrigin), "{foreign:?}");
         }

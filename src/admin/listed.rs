@@ -34,7 +34,7 @@ struct Lists {
 }
 
 impl Listed {
-    /// Asks the pods again if their last word is old.
+    /// Asks the pods again if their last answer is old.
     pub(super) async fn renew(&self, lifecycle: &PodLifecycle, pools: impl Iterator<Item = &Arc<Pool>>) {
         let now = Instant::now();
         let is_old = |at: Option<Instant>, age| at.is_none_or(|at: Instant| now.duration_since(at) >= age);

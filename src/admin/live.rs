@@ -90,7 +90,7 @@ impl Live {
             Some((Ok::<_, Infallible>(Frame::data(bytes)), watcher))
         });
         // The page comes back by itself, to the process that has taken this one's place.
-        let shutdown = self.views.site.shutdown.clone();
+        let shutdown = self.views.state.shutdown.clone();
         let events = events.take_until(Box::pin(async move { shutdown.leaving().await }));
         let mut answer = Answer::new(BodyExt::boxed(StreamBody::new(events)));
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::time;
 
 use super::{
-    Site,
+    AdminState,
     certificates::{self, CertificateRow},
     listed::Listed,
     pages::{Pages, ReplicaPage},
@@ -19,7 +19,7 @@ use crate::{
         metrics::MissingRequirement,
         recent::RecentEvent,
     },
-    pod::{Condition, Pod, PodInstance, State},
+    pod::{Pod, PodInstance, State},
     sessions::{Session, UnixMillis},
 };
 
@@ -59,6 +59,8 @@ pub(super) struct Overview {
 #[derive(Serialize)]
 struct PodRow {
     pool: String,
+    /// As the configuration says: `jellyfin` or `http`.
+    kind: &'static str,
     name: String,
     address: String,
     state: &'static str,
@@ -137,7 +139,7 @@ pub(super) struct EventRow {
 
 /// Makes the parts of the dashboard.
 pub(super) struct Views {
-    pub(super) site: Arc<Site>,
+    pub(super) state: Arc<AdminState>,
     pub(super) pages: Arc<Pages>,
     /// What the pods list.
     pub(super) listed: Listed,
@@ -153,82 +155,68 @@ impl Views {
 
     /// Asks the pods for names and titles again if the last answer is old.
     pub(super) async fn renew_listed(&self) {
-        if let Some(lifecycle) = self.site.lifecycle() {
-            let shared = self.site.shared();
+        if let Some(lifecycle) = self.state.lifecycle() {
+            let shared = self.state.shared();
             self.listed.renew(&lifecycle, shared.pools.iter().map(|shared| &shared.pool)).await;
         }
     }
 
     pub(super) fn overview(&self) -> Overview {
         let (mut pods, mut facts) = (Vec::new(), Facts::default());
-        let now = self.site.shared().sessions.backend.clock.now();
-        for shared in &self.site.shared().pools {
+        let now = self.state.shared().sessions.backend.clock.now();
+        for shared in &self.state.shared().pools {
             let members = shared.pool.pods().to_vec();
             if members.is_empty() && shared.is_configured {
                 facts.empty_pools.push(shared.pool.name.to_string());
             }
             let leads = shared.leader.current().map(|pod| pod.id);
-            let clients: Vec<_> = members.iter().map(|pod| self.site.shared().clients_of(pod)).collect();
+            let clients: Vec<_> = members.iter().map(|pod| self.state.shared().clients_of(pod)).collect();
             for (pod, own) in members.iter().zip(&clients) {
-                let (status, since) = (pod.status(), millis(pod.life.since()));
-                let condition = if status.is_alive() { pod.vitals.condition() } else { Condition::Well };
+                let since = millis(pod.life.since());
                 let left = |session: &&Arc<Session>| has_left(session, pod, since, now);
                 facts.pods.push(PodFacts {
-                    pool: pod.pool.to_string(),
-                    name: pod.name.to_string(),
-                    state: status.state,
-                    accepts: status.accepts,
-                    since: pod.life.since(),
+                    is_plain: false,
                     sessions: own.len(),
                     moved: clients.iter().flatten().filter(left).count(),
-                    is_removed: pod.drain.is_removed(),
-                    rest: pod.sleep.rest(),
-                    condition,
                     lacks: self.lacks(pod),
-                    trouble: pod.transport.trouble().map(|trouble| trouble.to_string()),
+                    ..PodFacts::plain(pod)
                 });
-                let info = pod.info.latest();
-                pods.push(PodRow {
-                    pool: pod.pool.to_string(),
-                    name: pod.name.to_string(),
-                    address: pod.authority.to_string(),
-                    state: pod.shown_state(),
-                    condition: condition.as_str(),
-                    since_ms: since,
-                    accepts: status.accepts,
-                    leads: leads == Some(pod.id),
-                    is_removed: pod.drain.is_removed(),
-                    epoch: status.epoch.0,
-                    requests: pod.load.requests(),
-                    sockets: pod.load.sockets(),
-                    sessions: own.len(),
-                    version: info.as_ref().map(|info| info.version.clone()),
-                    server_name: info.as_ref().map(|info| info.name.clone()),
-                });
+                pods.push(PodRow::of(pod, "jellyfin", leads == Some(pod.id), own.len()));
             }
         }
+        for pool in &self.state.shared().plain {
+            let members = pool.pods().to_vec();
+            if members.is_empty() {
+                facts.empty_pools.push(pool.name.to_string());
+            }
+            facts.pods.extend(members.iter().map(|pod| PodFacts::plain(pod)));
+            pods.extend(members.iter().map(|pod| PodRow::of(pod, "http", false, 0)));
+        }
         let replicas = self.pages.replicas();
-        facts.redis = self.site.shared().pins.persistence.redis().map(|_| self.site.metrics.redis_up.get() == 1);
-        facts.is_apart = self.site.shared().sessions.replicas.is_apart();
-        facts.held = self.site.shared().held();
-        facts.is_stopping = self.site.shutdown.is_stopping();
-        facts.is_refused = self.site.metrics.reload_success.get() == 0;
+        facts.redis = self.state.shared().pins.persistence.redis().map(|_| self.state.metrics.redis_up.get() == 1);
+        facts.is_apart = self.state.shared().sessions.replicas.is_apart();
+        facts.held = self.state.shared().held();
+        facts.is_stopping = self.state.shutdown.is_stopping();
+        facts.is_refused = self.state.metrics.reload_success.get() == 0;
         let disagreeing = replicas.iter().filter(|replica| !replica.disagrees.is_empty());
         facts.disagreeing = disagreeing.map(|replica| (replica.name.clone(), replica.disagrees.clone())).collect();
-        let certificates = certificates::rows(&self.site.certificates(), millis(SystemTime::now()) / 1000);
+        let certificates = certificates::rows(&self.state.certificates(), millis(SystemTime::now()) / 1000);
         facts.ending = certificates.iter().filter(|row| row.ends_soon).map(CertificateRow::end).collect();
-        let has_key = self.site.shared().migration.api_key.is_some();
-        let is_alone = !self.site.shared().sessions.replicas.has_others() || !self.site.shared().user_homes.are_kept();
+        let has_key = self.state.shared().migration.api_key.is_some();
+        let is_alone =
+            !self.state.shared().sessions.replicas.has_others() || !self.state.shared().user_homes.are_kept();
         Overview {
             verdict: verdict::of(&facts),
             version: env!("CARGO_PKG_VERSION"),
             held: facts.held,
-            sessions: self.site.shared().sessions.known.count(),
+            sessions: self.state.shared().sessions.known.count(),
             redis: facts.redis,
             replicas,
             certificates,
             has_key,
-            can_move: has_key && is_alone && facts.pods.iter().filter(|pod| pod.state == State::Ready).count() > 1,
+            can_move: has_key
+                && is_alone
+                && facts.pods.iter().filter(|pod| !pod.is_plain && pod.state == State::Ready).count() > 1,
             pods,
         }
     }
@@ -237,7 +225,7 @@ impl Views {
     fn lacks(&self, pod: &Pod) -> Vec<&'static str> {
         let is_missing = |what| {
             let of = MissingRequirement { pool: pod.pool.clone(), pod: pod.name.clone(), what };
-            self.site.metrics.missing_requirements.get(&of).is_some_and(|gauge| gauge.get() == 1)
+            self.state.metrics.missing_requirements.get(&of).is_some_and(|gauge| gauge.get() == 1)
         };
         [("api_key", "refuses the API key"), ("quick_connect", "has Quick Connect disabled")]
             .into_iter()
@@ -247,11 +235,11 @@ impl Views {
 
     pub(super) fn clients(&self) -> Clients {
         let (mut rows, mut hidden) = (Vec::new(), 0);
-        let now = self.site.shared().sessions.backend.clock.now();
-        for shared in &self.site.shared().pools {
+        let now = self.state.shared().sessions.backend.clock.now();
+        for shared in &self.state.shared().pools {
             let pods = shared.pool.pods().to_vec();
             for pod in &pods {
-                for session in self.site.shared().clients_of(pod) {
+                for session in self.state.shared().clients_of(pod) {
                     if session.is_ended() {
                         continue;
                     }
@@ -298,7 +286,7 @@ impl Views {
         loop {
             ticks.tick().await;
             self.pages.measure();
-            if let Ok(page) = self.site.metrics.page() {
+            if let Ok(page) = self.state.metrics.page() {
                 self.history.record(&page, SystemTime::now());
             }
         }
@@ -319,6 +307,30 @@ fn has_left(session: &Session, pod: &Pod, since: u64, now: UnixMillis) -> bool {
     let moved = session.residence.last_move();
     let lives_here = session.home().is_some_and(|home| home.pod == pod.id);
     moved.from.is_some_and(|from| from.pod == pod.id) && !lives_here && moved.at.min(now) >= since
+}
+
+impl PodRow {
+    fn of(pod: &Pod, kind: &'static str, leads: bool, sessions: usize) -> PodRow {
+        let (status, info) = (pod.status(), pod.info.latest());
+        PodRow {
+            pool: pod.pool.to_string(),
+            kind,
+            name: pod.name.to_string(),
+            address: pod.authority.to_string(),
+            state: pod.shown_state(),
+            condition: verdict::condition(pod).as_str(),
+            since_ms: millis(pod.life.since()),
+            accepts: status.accepts,
+            leads,
+            is_removed: pod.drain.is_removed(),
+            epoch: status.epoch.0,
+            requests: pod.load.requests(),
+            sockets: pod.load.sockets(),
+            sessions,
+            version: info.as_ref().map(|info| info.version.clone()),
+            server_name: info.as_ref().map(|info| info.name.clone()),
+        }
+    }
 }
 
 impl ClientRow {

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::{
-    Site,
+    AdminState,
     answer::{Answer, json, text, whole},
     rolled::RollPage,
 };
@@ -21,15 +21,15 @@ use crate::{
 
 /// Writes the pages.
 pub(super) struct Pages {
-    pub(super) site: Arc<Site>,
+    pub(super) state: Arc<AdminState>,
 }
 
 impl Pages {
     pub(super) fn ready(&self) -> Answer {
-        if self.site.shutdown.is_stopping() {
+        if self.state.shutdown.is_stopping() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         }
-        let shared = self.site.shared();
+        let shared = self.state.shared();
         let mut configured = shared.pools.iter().filter(|shared| shared.is_configured);
         // Clients must come, or nothing wakes a pod that sleeps.
         let serves = |pod: &Arc<Pod>| pod.can_answer() || pod.sleep.rest() != Rest::Awake;
@@ -44,22 +44,22 @@ impl Pages {
 
     pub(super) fn metrics_page(&self) -> Answer {
         self.measure();
-        match self.site.metrics.page() {
+        match self.state.metrics.page() {
             Ok(page) => whole("application/openmetrics-text; version=1.0.0; charset=utf-8", page),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written.\n"),
         }
     }
 
     pub(super) fn roll_page(&self) -> Answer {
-        let rolls = self.site.lifecycle().map(|lifecycle| lifecycle.roller.rolls()).unwrap_or_default();
+        let rolls = self.state.lifecycle().map(|lifecycle| lifecycle.roller.rolls()).unwrap_or_default();
         json(&rolls.iter().map(|(pool, roll)| RollPage::of(pool, roll)).collect::<Vec<_>>())
     }
 
     /// Updates the gauges. Pods that are gone leave the page.
     pub(super) fn measure(&self) {
-        let metrics = &self.site.metrics;
-        metrics.pins.set(self.site.shared().pins.len() as i64);
-        metrics.sessions.set(self.site.shared().sessions.known.count() as i64);
+        let metrics = &self.state.metrics;
+        metrics.pins.set(self.state.shared().pins.len() as i64);
+        metrics.sessions.set(self.state.shared().sessions.known.count() as i64);
         metrics.pod_state.clear();
         metrics.pod_condition.clear();
         metrics.pod_check_seconds.clear();
@@ -71,14 +71,14 @@ impl Pages {
         metrics.pod_requests.clear();
         metrics.pod_sockets.clear();
         metrics.writer.clear();
-        for writes in self.site.shared().pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
+        for writes in self.state.shared().pools.iter().filter_map(|shared| shared.writer.current(&shared.pool)) {
             metrics.writer.get_or_create(&OfPod { pool: writes.pool.clone(), pod: writes.name.clone() }).set(1);
         }
         metrics.leader.clear();
-        for leads in self.site.shared().pools.iter().filter_map(|shared| shared.leader.current()) {
+        for leads in self.state.shared().pools.iter().filter_map(|shared| shared.leader.current()) {
             metrics.leader.get_or_create(&OfPod { pool: leads.pool.clone(), pod: leads.name.clone() }).set(1);
         }
-        for pod in self.site.shared().pools.iter().flat_map(|shared| shared.pool.pods().to_vec()) {
+        for pod in self.state.shared().all_pools().flat_map(|pool| pool.pods().to_vec()) {
             let of = OfPod { pool: pod.pool.clone(), pod: pod.name.clone() };
             let status = pod.status();
             let shown = pod.shown_state();
@@ -104,19 +104,26 @@ impl Pages {
     }
 
     pub(super) fn pods_page(&self) -> Answer {
-        let pods: Vec<PodPage> = self
-            .site
-            .shared()
+        let shared_state = self.state.shared();
+        let plain = shared_state.plain.iter().flat_map(|pool| pool.pods().to_vec());
+        let plain = plain.map(|pod| PodPage::of(&pod, "http", (false, false), 0));
+        let pods: Vec<PodPage> = shared_state
             .pools
             .iter()
             .flat_map(|shared| {
                 let leads = shared.leader.current().map(|pod| pod.id);
-                let sessions = |pod: &Pod| self.site.shared().clients_of(pod).len();
+                let sessions = |pod: &Pod| shared_state.clients_of(pod).len();
                 let page = |pod: &Arc<Pod>| {
-                    PodPage::of(pod, (leads == Some(pod.id), shared.pool.is_standby(&pod.name)), sessions(pod))
+                    PodPage::of(
+                        pod,
+                        "jellyfin",
+                        (leads == Some(pod.id), shared.pool.is_standby(&pod.name)),
+                        sessions(pod),
+                    )
                 };
                 shared.pool.pods().iter().map(page).collect::<Vec<_>>()
             })
+            .chain(plain)
             .collect();
         json(&pods)
     }
@@ -127,7 +134,7 @@ impl Pages {
 
     /// This replica and the others that it knows of.
     pub(super) fn replicas(&self) -> Vec<ReplicaPage> {
-        let shared = self.site.shared();
+        let shared = self.state.shared();
         let sessions = &shared.sessions;
         let own = ReplicaPage {
             name: sessions.name().to_owned(),
@@ -149,12 +156,12 @@ impl Pages {
     }
 
     pub(super) fn sessions_page(&self) -> Answer {
-        let (mut page, now) = (Vec::new(), self.site.shared().sessions.backend.clock.now());
-        for shared in &self.site.shared().pools {
+        let (mut page, now) = (Vec::new(), self.state.shared().sessions.backend.clock.now());
+        for shared in &self.state.shared().pools {
             let pods = shared.pool.pods();
             for pod in pods.iter() {
                 let living =
-                    self.site.shared().sessions.known.of_pod(pod).into_iter().filter(|session| !session.is_ended());
+                    self.state.shared().sessions.known.of_pod(pod).into_iter().filter(|session| !session.is_ended());
                 page.extend(living.map(|session| SessionPage::of(pod, &session, &pods, now)));
             }
         }
@@ -167,6 +174,8 @@ impl Pages {
 #[serde(rename_all = "snake_case")]
 struct PodPage {
     pool: String,
+    /// As the configuration says: `jellyfin` or `http`.
+    kind: &'static str,
     name: String,
     address: String,
     state: &'static str,
@@ -196,10 +205,11 @@ struct PodPage {
 }
 
 impl PodPage {
-    fn of(pod: &Pod, (leads, standby): (bool, bool), sessions: usize) -> PodPage {
+    fn of(pod: &Pod, kind: &'static str, (leads, standby): (bool, bool), sessions: usize) -> PodPage {
         let (status, info) = (pod.status(), pod.info.latest());
         PodPage {
             pool: pod.pool.to_string(),
+            kind,
             name: pod.name.to_string(),
             address: pod.authority.to_string(),
             state: pod.shown_state(),

@@ -12,7 +12,7 @@ use super::{
 
 /// What an operator asks of the process.
 #[derive(Debug)]
-pub struct Wish {
+pub struct OperatorRequest {
     pub what: Wanted,
     /// `Err` says why not.
     pub answer: oneshot::Sender<Result<String, String>>,
@@ -29,9 +29,9 @@ pub enum Wanted {
     HandOver,
 }
 
-/// Passes wishes on.
+/// Passes requests of operators on.
 pub(super) struct Reloads {
-    pub(super) wishes: mpsc::Sender<Wish>,
+    pub(super) operator_requests: mpsc::Sender<OperatorRequest>,
 }
 
 impl Reloads {
@@ -54,7 +54,7 @@ impl Reloads {
 
     async fn ask_for(&self, what: Wanted) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let is_sent = self.wishes.send(Wish { what, answer }).await.is_ok();
+        let is_sent = self.operator_requests.send(OperatorRequest { what, answer }).await.is_ok();
         match answered.await {
             Ok(Ok(said)) if is_sent => text(StatusCode::OK, said),
             Ok(Err(why)) if is_sent => text(StatusCode::UNPROCESSABLE_ENTITY, why),

@@ -25,7 +25,7 @@ use subtle::ConstantTimeEq;
 use tokio::time::{self, Instant};
 
 use super::{
-    Site,
+    AdminState,
     answer::{Answer, see_other},
     dashboard,
     guard::Refusal,
@@ -107,7 +107,7 @@ impl SignIns {
     }
 
     /// Signs somebody in. Gives the cookie; `None` if the machine has no random numbers.
-    fn begin(&self, who: Who) -> Option<HeaderValue> {
+    fn add(&self, who: Who) -> Option<HeaderValue> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).ok()?;
         let value = BASE64_URL_SAFE_NO_PAD.encode(bytes);
@@ -134,16 +134,16 @@ impl SignIns {
     }
 }
 
-/// The door of the dashboard.
+/// The sign-in of the dashboard.
 pub(super) struct SignIn {
-    pub(super) site: Arc<Site>,
+    pub(super) state: Arc<AdminState>,
     pub(super) sign_ins: SignIns,
 }
 
 impl SignIn {
     /// `GET /sign-in`.
     pub(super) fn page(&self, query: Option<&str>) -> Answer {
-        if self.site.view.load().config.token.is_none() {
+        if self.state.view.load().config.token.is_none() {
             return see_other("/");
         }
         let message = match query {
@@ -161,7 +161,7 @@ impl SignIn {
 
     /// `POST /sign-in`.
     pub(super) async fn sign_in(&self, body: Incoming, from: IpAddr) -> Answer {
-        let view = self.site.view.load_full();
+        let view = self.state.view.load_full();
         let Some(token) = &view.config.token else { return see_other("/") };
         if !self.sign_ins.attempts.try_spend(from, Instant::now()) {
             tracing::warn!(client.address = %from, why = "brake", "a sign-in to the admin API failed");
@@ -184,10 +184,10 @@ impl SignIn {
         };
         match who {
             // A reload may have changed the way to sign in, and ended the sign-ins of before.
-            Ok(_) if !Arc::ptr_eq(&view, &self.site.view.load_full()) => see_other("/sign-in"),
+            Ok(_) if !Arc::ptr_eq(&view, &self.state.view.load_full()) => see_other("/sign-in"),
             Ok(who) => {
                 let name = who.name.clone();
-                let Some(cookie) = self.sign_ins.begin(who) else { return see_other("/sign-in") };
+                let Some(cookie) = self.sign_ins.add(who) else { return see_other("/sign-in") };
                 tracing::info!(by = name, client.address = %from, "an operator signed in");
                 let mut answer = see_other("/");
                 answer.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -236,13 +236,13 @@ impl SignIn {
     /// pod says so.
     async fn is_administrator(&self, user: &User) -> Option<bool> {
         let Some(pool) = self.only_pool() else { return Some(false) };
-        let shared = self.site.shared();
+        let shared = self.state.shared();
         // A new password, a disabled user or a deleted one, at any replica.
         if shared.sessions.ends.user_ended_at(&pool.name, &user.id).await >= user.since {
             return Some(false);
         }
         match &shared.migration.api_key {
-            Some(key) => self.site.lifecycle()?.checks().is_administrator(&pool, key, &user.id).await,
+            Some(key) => self.state.lifecycle()?.checks().is_administrator(&pool, key, &user.id).await,
             // Nobody can be asked, so any such act ends all sign-ins.
             None => Some(shared.rights_changed.load(Ordering::Relaxed) == user.rights_changed),
         }
@@ -250,11 +250,11 @@ impl SignIn {
 
     /// Whether Jellyfin's administrators may sign in. Another pool's could be anybody.
     fn asks_pods(&self) -> bool {
-        self.site.view.load().config.administrators && self.only_pool().is_some()
+        self.state.view.load().config.administrators && self.only_pool().is_some()
     }
 
     fn only_pool(&self) -> Option<Arc<Pool>> {
-        let shared = self.site.shared();
+        let shared = self.state.shared();
         let mut configured = shared.pools.iter().filter(|pool| pool.is_configured);
         let (first, second) = (configured.next()?, configured.next());
         second.is_none().then(|| first.pool.clone())
@@ -263,12 +263,12 @@ impl SignIn {
     /// Asks a pod, if the brake on log-ins allows it.
     async fn ask_pod(&self, form: &Form, from: IpAddr) -> Result<Who, (&'static str, &'static str)> {
         let no_pod = ("no_pod", "/sign-in?failed=pod");
-        let (Some(lifecycle), Some(pool)) = (self.site.lifecycle(), self.only_pool()) else {
+        let (Some(lifecycle), Some(pool)) = (self.state.lifecycle(), self.only_pool()) else {
             return Err(no_pod);
         };
-        let shared = self.site.shared();
+        let shared = self.state.shared();
         let (brake, name) = (&shared.limits.log_in, form.name.trim().to_lowercase());
-        let attempt = match brake.holds_for(from).then(|| brake.begin(from, &name, Instant::now())) {
+        let attempt = match brake.holds_for(from).then(|| brake.start_attempt(from, &name, Instant::now())) {
             None => None,
             Some(Ok(attempt)) => Some(attempt),
             Some(Err(braked)) => {
@@ -343,7 +343,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sign_in_lasts_half_a_day_unless_it_is_ended() {
         let sign_ins = SignIns::default();
-        let (one, other) = (sign_ins.begin(who("alice")), sign_ins.begin(who("bob")));
+        let (one, other) = (sign_ins.add(who("alice")), sign_ins.add(who("bob")));
         let (one, other) = (shown(&one.expect("a cookie")), shown(&other.expect("a cookie")));
         assert_eq!(sign_ins.name_of(&one).as_deref(), Some("alice"));
         sign_ins.end(&one);
@@ -356,11 +356,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_oldest_sign_in_makes_room() {
         let sign_ins = SignIns::default();
-        let first = shown(&sign_ins.begin(who("first")).expect("a cookie"));
+        let first = shown(&sign_ins.add(who("first")).expect("a cookie"));
         time::advance(Duration::from_secs(1)).await;
-        let second = shown(&sign_ins.begin(who("second")).expect("a cookie"));
+        let second = shown(&sign_ins.add(who("second")).expect("a cookie"));
         for _ in 1..MOST {
-            assert!(sign_ins.begin(who("more")).is_some());
+            assert!(sign_ins.add(who("more")).is_some());
         }
         assert_eq!(sign_ins.name_of(&first), None);
         assert!(sign_ins.name_of(&second).is_some() && sign_ins.by_cookie.lock().len() == MOST);

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::pod::{Condition, Rest, State};
+use crate::pod::{Condition, Pod, Rest, State};
 
 /// How an operator should take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -44,6 +44,8 @@ pub(super) struct Sentence {
 pub(super) struct PodFacts {
     pub(super) pool: String,
     pub(super) name: String,
+    /// It is not Jellyfin's.
+    pub(super) is_plain: bool,
     pub(super) state: State,
     pub(super) accepts: bool,
     pub(super) since: SystemTime,
@@ -96,8 +98,11 @@ pub(super) fn of(facts: &Facts) -> Verdict {
         let serves = |pod: &PodFacts| matches!(pod.state, State::Ready | State::Draining) || pod.rest == Rest::Asleep;
         if !pods().any(serves) {
             let since = pods().map(|pod| pod.since).max();
-            let more =
-                if pods().any(|pod| pod.accepts) { "requests go to pods that are not well" } else { "requests wait" };
+            let more = match () {
+                () if pods().any(|pod| pod.accepts) => "requests go to pods that are not well",
+                () if pods().any(|pod| pod.is_plain) => "requests get an error",
+                () => "requests wait",
+            };
             sentences.push(said(Level::Wrong, format!("No pod{} is ready", of_pool(pool)), since, more));
         } else if pods().filter(|pod| serves(pod)).all(|pod| pod.condition == Condition::NoDatabase) {
             let text = format!("No pod{} reaches its database", of_pool(pool));
@@ -135,6 +140,9 @@ pub(super) fn of(facts: &Facts) -> Verdict {
                 said(Level::Look, format!("{who} is down"), Some(pod.since), &more)
             }
             State::Starting => said(Level::Look, format!("{who} is starting"), Some(pod.since), ""),
+            State::Draining if pod.is_plain => {
+                said(Level::Look, format!("{who} is no longer listed"), Some(pod.since), "")
+            }
             State::Draining => {
                 let why = if pod.is_removed { "is no longer listed and drains" } else { "drains" };
                 let more = if pod.sessions == 0 {
@@ -199,6 +207,33 @@ pub(super) fn of(facts: &Facts) -> Verdict {
     Verdict { level, sentences }
 }
 
+impl PodFacts {
+    /// Those of a pod that knows no sessions.
+    pub(super) fn plain(pod: &Pod) -> PodFacts {
+        let status = pod.status();
+        PodFacts {
+            pool: pod.pool.to_string(),
+            name: pod.name.to_string(),
+            is_plain: true,
+            state: status.state,
+            accepts: status.accepts,
+            since: pod.life.since(),
+            sessions: 0,
+            moved: 0,
+            is_removed: pod.drain.is_removed(),
+            rest: pod.sleep.rest(),
+            condition: condition(pod),
+            lacks: Vec::new(),
+            trouble: pod.transport.trouble().map(|trouble| trouble.to_string()),
+        }
+    }
+}
+
+/// How the pod does while it serves. A pod that is not alive has no condition worth a word.
+pub(super) fn condition(pod: &Pod) -> Condition {
+    if pod.status().is_alive() { pod.vitals.condition() } else { Condition::Well }
+}
+
 fn said(level: Level, text: String, since: Option<SystemTime>, more: &str) -> Sentence {
     Sentence { level, text, since_ms: since.map(millis), more: more.to_owned() }
 }
@@ -226,6 +261,7 @@ mod tests {
         PodFacts {
             pool: "main".into(),
             name: name.into(),
+            is_plain: false,
             state,
             accepts,
             since,
@@ -340,7 +376,10 @@ mod tests {
     #[test]
     fn pools_are_named_where_there_are_several() {
         let other = PodFacts { pool: "other".into(), ..pod("b", State::Down, 0, 0) };
-        let (level, sentences) = put(&Facts { pods: vec![pod("a", State::Ready, 0, 0), other], ..Facts::default() });
+        let facts = |other| Facts { pods: vec![pod("a", State::Ready, 0, 0), other], ..Facts::default() };
+        let plain = PodFacts { is_plain: true, ..other.clone() };
+        assert_eq!(put(&facts(plain)).1[0], "No pod of pool other is ready since 7; requests get an error.");
+        let (level, sentences) = put(&facts(other));
         assert_eq!(level, Level::Wrong);
         assert_eq!(
             sentences,

@@ -1,5 +1,5 @@
-//! How often a client's address may cause something. Each address has a bucket of tokens, so that
-//! made-up access tokens cannot multiply the load on the pods, nor fill what is stored.
+//! Limits how often one client address may cause extra work: each has a token bucket. So made-up
+//! access tokens neither multiply the load on the pods nor fill the stores.
 
 use std::net::IpAddr;
 

@@ -10,7 +10,8 @@ pub enum Kind {
     Device = 2,
     /// A `PlaySessionId`.
     PlaySession = 3,
-    /// A `LiveStreamId`, alone or with its viewer's device, or the id of a live stream's file.
+    /// A `LiveStreamId`, alone or with its viewer's device, or the id of the file of a live stream
+    /// or recording.
     LiveStream = 4,
     /// The 32 hex digits that name a live playlist's segments.
     Playlist = 5,

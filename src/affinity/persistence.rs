@@ -92,7 +92,7 @@ pub(super) enum Stored {
     Unknown,
 }
 
-/// How new the store's word must be.
+/// How new the store's answer must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Freshness {
     /// A key that was unknown just now counts as unknown, so that made-up keys cost little.

@@ -4,7 +4,7 @@
 //! Each sort of pins has a bounded shelf of its own. A full shelf drops a sixteenth: first pins
 //! never used since they were learnt, then the longest unused. So made-up keys do not displace
 //! clients that return. An address has a share of each shelf, and displaces only its own pins
-//! beyond it. `persistence` hears of every change, and stores pins beyond this process.
+//! beyond it. `persistence` gets every change, and stores pins beyond this process.
 
 mod shelf;
 mod shelves;
@@ -22,8 +22,8 @@ use crate::pod::PodInstance;
 use shelf::NOBODY;
 use shelves::{Found, Shelves};
 
-/// An address may store as many further pins as its share within this time.
-const STORES_ANEW: f32 = 86_400.0;
+/// In seconds: within this time an address may store as many further pins as its share.
+const SHARE_EVERY_S: f32 = 86_400.0;
 
 /// The store. Shared by all workers; read and written without awaiting.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Pins {
     #[must_use]
     pub fn with_share_of_address(mut self, most_of_one: usize) -> Pins {
         self.shelves.limit_addresses(most_of_one);
-        self.to_store = Budget::new(most_of_one as f32, most_of_one as f32 / STORES_ANEW);
+        self.to_store = Budget::new(most_of_one as f32, most_of_one as f32 / SHARE_EVERY_S);
         self
     }
 
@@ -203,6 +203,15 @@ mod tests {
         PodInstance { pod: pod.id, epoch: Epoch(1) }
     }
 
+    /// A pool, and the first life of its only pod.
+    fn pool_of_one() -> (Arc<Pool>, PodInstance) {
+        let pool = Pool::new("pool", "");
+        let pod = PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() };
+        pool.set_pods(vec![Pod::new(&pool.name, &pod)]);
+        let home = PodInstance { pod: pool.pods()[0].id, epoch: Epoch(1) };
+        (pool, home)
+    }
+
     #[test]
     fn keys_of_different_kinds_never_meet() {
         let pins = Pins::new(100, (1, 2));
@@ -219,12 +228,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pin_in_use_is_told_once_an_hour_and_one_of_a_pods_memory_never() {
         let folder = tempfile::tempdir().expect("a folder");
-        let pool = Pool::new("pool", "");
-        pool.set_pods(vec![Pod::new(
-            &pool.name,
-            &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() },
-        )]);
-        let home = PodInstance { pod: pool.pods()[0].id, epoch: Epoch(1) };
+        let (pool, home) = pool_of_one();
         let metrics = Metrics::new();
         let (disk, _) =
             Disk::open(&folder.path().join("pins.redb"), Bounds::of_all(100), Duration::from_secs(1), metrics.clone())
@@ -314,12 +318,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_address_stores_as_many_pins_as_its_share_a_day() {
         let folder = tempfile::tempdir().expect("a folder");
-        let pool = Pool::new("pool", "");
-        pool.set_pods(vec![Pod::new(
-            &pool.name,
-            &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() },
-        )]);
-        let home = PodInstance { pod: pool.pods()[0].id, epoch: Epoch(1) };
+        let (pool, home) = pool_of_one();
         let metrics = Metrics::new();
         let path = folder.path().join("pins.redb");
         let (disk, _) =

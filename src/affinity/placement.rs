@@ -23,7 +23,7 @@ impl Key {
 ///
 /// First come ready pods, then draining ones. Then come pods that still accept connections, since a
 /// database outage makes every pod unhealthy at once. The rest come last, since their known state
-/// may be old. A pod that is over is none of them: it would never serve what it accepts now.
+/// may be old. A pod that announced its end is none of them, though it still accepts connections.
 pub fn candidates(
     pods: &[Arc<Pod>],
     excluded: impl Fn(&Pod) -> bool + Copy,
@@ -49,10 +49,10 @@ pub fn rendezvous<'a>(key: Key, pods: impl Iterator<Item = &'a Arc<Pod>>) -> Opt
     pods.map(|pod| (score(key.0, 0, pod), pod)).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, pod)| pod)
 }
 
-/// What pods have to do, in the same unit. A pod that is not named has nothing to do.
+/// The load of each pod, all in one unit. A pod that is not named has none.
 pub type Loads = HashMap<PodId, u64>;
 
-/// A pod takes so many hundredths of its even part of the load, and then is passed over.
+/// A pod is full at so many hundredths of its even part of the load.
 const FULL: u64 = 125;
 
 /// Rendezvous hashing with bounded loads: the best pod for this key of those that are not full yet.

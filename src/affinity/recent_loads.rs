@@ -1,5 +1,5 @@
-//! What each pool's pods have to do, kept for a moment: a count walks over all sessions, and anybody
-//! may log in by a name that nobody has.
+//! The loads of each pool's pods, kept for a moment. A count walks over all sessions,
+//! and anybody can cause one by a log-in under a made-up name.
 
 use std::{
     collections::HashMap,
@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use super::placement::Loads;
 use crate::pod::PodId;
 
-/// A count is kept for so many times as long as it took. So counts take little of the time, and a
-/// small server's are always fresh.
+/// A count is kept 20 times as long as it took. So counting takes at most a twentieth of the time,
+/// and a small server's counts are always fresh.
 const TIMES: u32 = 20;
 
 /// A count is kept no longer than this.
@@ -50,7 +50,7 @@ impl RecentLoads {
     }
 }
 
-/// How long a count is kept that took so long.
+/// How long a count is kept, by the time that it took.
 fn kept_for(took: Duration) -> Duration {
     took.saturating_mul(TIMES).min(LONGEST)
 }

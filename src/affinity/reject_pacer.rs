@@ -16,7 +16,7 @@ pub enum Kind {
 
 impl Kind {
     /// The time from one answer to the next.
-    fn gap(self) -> Duration {
+    fn interval(self) -> Duration {
         match self {
             Kind::Token => Duration::from_secs(1),
             Kind::Address => Duration::from_millis(200),
@@ -53,7 +53,7 @@ impl RejectPacer {
         hasher.write_u8(kind as u8);
         hasher.write(key.as_bytes());
         let mut next = self.next.entry(hasher.finish()).or_insert(now);
-        *next = (next.max(now) + kind.gap()).min(now + LONGEST);
+        *next = (next.max(now) + kind.interval()).min(now + LONGEST);
         *next
     }
 }

@@ -1,8 +1,7 @@
 //! Where users live: all sessions of a user belong on one pod.
 //!
-//! The pod keeps what it has read of a user's data in memory, tells the user's other clients what
-//! has changed, and lists only its own sessions. So a user's clients share one pod, and what one of
-//! them does the others see. A user's home is a pin like any other. It changes only when its pod
+//! A pod keeps a user's data in memory, tells only its own clients of changes, and lists only its own
+//! sessions. So a user's clients share one pod, and each sees what the others do. A user's home is a pin like any other. It changes only when its pod
 //! can take no new client: when the pod is gone, or drains.
 
 use std::{
@@ -36,7 +35,7 @@ pub struct UserHomes {
     pub loads: RecentLoads,
 }
 
-/// Whether the other replicas are asked.
+/// Whether the other replicas are asked before this one decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// Unless this one knows a home that is fit.
@@ -58,7 +57,7 @@ pub enum SpreadUsers {
     Everybody,
 }
 
-/// The user that a log-in by name names.
+/// The user whom a log-in by name is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedUser {
     /// The key of the name's pin.
@@ -250,7 +249,7 @@ pub fn placement(pool: &str, user: &str) -> Key {
     Key::of(key(pool, user).as_bytes())
 }
 
-/// Pools have users of their own.
+/// The key of a user's pin. Two pools may have users of the same name.
 fn key(pool: &str, user: &str) -> String {
     format!("{pool}/{user}")
 }

@@ -104,7 +104,7 @@ pub enum Question {
 /// # Errors
 /// The listener is off, does not answer, finds the configuration unusable, cannot hand over, or is
 /// of another version.
-pub async fn ask(config: &admin::Config, question: Question) -> Result<String, AskError> {
+pub async fn send_question(config: &admin::Config, question: Question) -> Result<String, AskError> {
     let request = match question {
         Question::Difference => Request::get("/reload"),
         Question::HandOver => Request::post("/upgrade"),

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod listeners;
+mod plain;
 mod pods;
 mod redis;
 
@@ -11,12 +12,16 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 
 use super::{Config, Error, advice, loops, replicas, server_id_file, state};
 use crate::observe;
+
+/// Longest time for all probes of one pod.
+const ASKING: Duration = Duration::from_secs(2);
 
 /// One thing that the check found.
 pub struct Finding {

@@ -8,7 +8,7 @@ use super::{Config, Error};
 /// # Errors
 /// [`Error::Loop`] for the first such pod.
 pub(super) fn refuse(config: &Config) -> Result<(), Error> {
-    for pool in &config.pools {
+    for pool in config.pools.iter().chain(&config.plain_pools) {
         for pod in &pool.pods {
             let is_own = address(&pod.authority)
                 .is_some_and(|address| config.listen.all().any(|(listener, _)| leads_to(address, listener)));

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     App, Config, Error, Listening, Now, RELEASE, answer_apps, autodiscovery,
     background::{find_writers, keep_triggers, know_users, of_leader, renew_cookies, serve_pods, watch_pods},
-    bind_admin, bind_autodiscovery, certificates, loops, serve_admin, server_id_file, shared_state, state, worker,
+    bind::{bind_admin, bind_autodiscovery},
+    certificates, loops, serve_admin, server_id_file, shared_state, state, worker,
 };
 use crate::{
     admin::View,
@@ -87,6 +88,7 @@ impl App {
         let is_other_leader = format!("{:?}", (&config.leader, &config.redis))
             != format!("{:?}", (&now.config.leader, &now.config.redis));
         let new_pools = self.pools_in_use(&config, &shared).await;
+        self.plain.look_after(&config, &shared.plain, (&self.health, &self.shutdown)).await;
         if let (Some(redis), Some(before), Some(config)) =
             (shared.pins.persistence.redis(), &now.config.redis, &config.redis)
         {
@@ -148,14 +150,7 @@ impl App {
             let known = config.pools.iter().find(|pool| pool.name == name).cloned();
             // The pods of a pool that is gone drain.
             let base_path = source.borrow().base_path.clone();
-            let gone = || discovery::PoolConfig {
-                name,
-                base_path,
-                pods: Vec::new(),
-                standby: Vec::new(),
-                wake: Vec::new(),
-                dns: None,
-            };
+            let gone = || discovery::PoolConfig { name, base_path, ..Default::default() };
             let wanted = known.unwrap_or_else(gone);
             source.send_if_modified(|now| {
                 let is_new = *now != wanted;

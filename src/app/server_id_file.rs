@@ -71,14 +71,14 @@ pub(super) async fn keep(shared: &Arc<SharedState>, config: &Config, shutdown: &
     }
     for pool in &shared.pools {
         let (shown_server, place) = (pool.shown_server.clone(), IdFile::of(config, &pool.pool.name));
-        if settle(shared, &shown_server, &place).await {
+        if agree_on_id(shared, &shown_server, &place).await {
             continue;
         }
         let (shared, shutdown) = (shared.clone(), shutdown.clone());
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    () = time::sleep(AGAIN) => if settle(&shared, &shown_server, &place).await { return },
+                    () = time::sleep(AGAIN) => if agree_on_id(&shared, &shown_server, &place).await { return },
                     () = shutdown.stopping() => return,
                 }
             }
@@ -101,14 +101,14 @@ pub(super) async fn renew(current: &Current) {
         for pool in now.shared.pools.iter().filter(|pool| pool.is_configured) {
             // `keep` chooses an id that is still missing.
             if pool.shown_server.id().is_some() {
-                settle(&now.shared, &pool.shown_server, &IdFile::of(&now.config, &pool.pool.name)).await;
+                agree_on_id(&now.shared, &pool.shown_server, &IdFile::of(&now.config, &pool.pool.name)).await;
             }
         }
     }
 }
 
 /// Makes one attempt. Returns whether nothing is left to do.
-async fn settle(shared: &SharedState, shown_server: &ShownServer, place: &IdFile) -> bool {
+async fn agree_on_id(shared: &SharedState, shown_server: &ShownServer, place: &IdFile) -> bool {
     let ours = shown_server.id();
     let agreed = match (&place.key, shared.pins.persistence.redis()) {
         (Some(key), Some(redis)) => {

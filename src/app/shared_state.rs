@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicU64};
 use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
 
-use super::{Config, Error, server_id_file, state};
+use super::{Config, Error, plain, server_id_file, state};
 use crate::{
     acme::Challenges,
     affinity::{
@@ -20,7 +20,7 @@ use crate::{
     },
     limits::Limits,
     observe::metrics::Metrics,
-    pod::Pools,
+    pod::{Pool, Pools},
     proxy::{HELD_KIB, InStepState, PlaySessions, PoolState, SharedState, Streams, UserDataState},
     route::{self, Router},
     server_id::{ShownServer, users::UserDirectory},
@@ -44,6 +44,7 @@ pub(super) async fn shared(
     for of_pool in &config.pools {
         pools.push(pool(config, of_pool, keys, metrics).await?);
     }
+    let plain = plain::pools(&[], config).await;
     let names: Vec<Arc<str>> = pools.iter().map(|shared| shared.pool.name.clone()).collect();
     let members = Pools::from(pools.iter().map(|shared| shared.pool.clone()).collect::<Vec<_>>());
     let redis = state::redis_store(config, metrics, shutdown)?;
@@ -58,8 +59,10 @@ pub(super) async fn shared(
     let sessions =
         Sessions::new(config.affinity.max_pins, config.migration.bounds, &seeds, members.clone(), session_store);
     let shared = SharedState {
-        router: Router::new(&config.route, &names),
+        router: Router::new(&config.route, &names, &names_of(&plain)),
         pools,
+        plain,
+        passwords: Arc::default(),
         pins: Arc::new(pins),
         user_homes: Arc::new(UserHomes::new(config.affinity.spread_users.clone())),
         sessions: Arc::new(sessions),
@@ -123,13 +126,15 @@ pub(super) async fn renewed(
     for of_pool in config.pools.iter().filter(|pool| !is_known(&pool.name)) {
         pools.push(pool(config, of_pool, keys, metrics).await?);
     }
+    let plain = plain::pools(&before.plain, config).await;
     let names: Vec<Arc<str>> = pools.iter().map(|shared| shared.pool.name.clone()).collect();
     let spread = &config.affinity.spread_users;
     let holds = |config: &Config| config.limits.holds.in_all as usize;
     let in_step = before.in_step.renewed(config.keeps_in_step, pools.len());
     Ok(SharedState {
-        router: Router::new(&config.route, &names),
+        router: Router::new(&config.route, &names, &names_of(&plain)),
         pools,
+        plain,
         user_homes: match *spread == old.affinity.spread_users {
             true => before.user_homes.clone(),
             false => Arc::new(UserHomes::new(spread.clone())),
@@ -155,6 +160,10 @@ pub(super) async fn renewed(
         in_step: Arc::new(in_step),
         ..before.clone()
     })
+}
+
+fn names_of(pools: &[Arc<Pool>]) -> Vec<Arc<str>> {
+    pools.iter().map(|pool| pool.name.clone()).collect()
 }
 
 /// A pool with the pods that it has now.

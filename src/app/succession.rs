@@ -13,6 +13,9 @@ use crate::{
     listen::Bound,
 };
 
+/// The longest time for the sessions that a pod is just making.
+pub(super) const MINTING: Duration = Duration::from_secs(5);
+
 /// The longest time to close the files.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -47,11 +50,22 @@ impl App {
         Ok(sockets)
     }
 
-    /// Stops accepting and closes the files. What is under way goes on, and [`App::resume`] takes all
-    /// of it back. Returns whether the files are closed.
+    /// Whether pods are being restarted one after the other. Another process would not know of that,
+    /// and this one would not see that process's clients.
+    pub fn is_rolling(&self) -> bool {
+        self.pages.lifecycle().is_some_and(|it| it.roller.rolls().values().any(|roll| !roll.is_over))
+    }
+
+    /// Stops accepting and closes the files. What is under way goes on, except that no session is
+    /// made known to a pod by a mint. [`App::resume`] takes all of it back. Returns whether the files
+    /// are closed.
     pub async fn pause(&self) -> bool {
-        self.workers.mute();
         let shared = self.shared();
+        // A mint that ends after the files were closed would be lost, and its client logged out.
+        if !shared.mint_limiter.close(MINTING).await {
+            return false;
+        }
+        self.workers.mute();
         let pins = shared.pins.persistence.pause(CLOSING).await;
         pins && shared.sessions.backend.pause(CLOSING).await
     }
@@ -59,6 +73,7 @@ impl App {
     /// Accepts again: no other process has taken over.
     pub fn resume(&self) {
         let shared = self.shared();
+        shared.mint_limiter.open();
         shared.pins.persistence.resume();
         shared.sessions.backend.resume();
         for listening in &self.listening {
@@ -69,7 +84,7 @@ impl App {
     }
 
     /// Another process serves. Requests, films and sockets that are under way go on here.
-    pub fn leave(&mut self) {
+    pub fn stop_serving(&mut self) {
         self.listening.clear();
         (self.admin_socket, self.autodiscovery_socket) = (None, None);
         self.admin_ends.cancel();
@@ -77,11 +92,11 @@ impl App {
         self.writers_end.stop();
         self.orders_end.stop();
         if let Some(lifecycle) = self.pages.lifecycle() {
-            lifecycle.leave();
+            lifecycle.retire();
         }
         self.leaders.stop();
-        self.shutdown.leave();
-        self.workers.leave();
+        self.shutdown.announce_leaving();
+        self.workers.end_when_idle();
     }
 
     /// Waits until nothing is under way any more, for `[timeouts] hand_over` at most. Then the proxy

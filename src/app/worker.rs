@@ -109,7 +109,7 @@ pub(super) fn start(plan: Plan, bound: Vec<Bound>, count: usize) -> io::Result<W
 impl Workers {
     /// Gives all workers another plan.
     pub(super) fn renew(&self, plan: &Plan) {
-        self.tell(|| Change::Plan(Box::new(plan.clone())));
+        self.send_to_all(|| Change::Plan(Box::new(plan.clone())));
     }
 
     /// Gives each worker its sockets of an address.
@@ -123,17 +123,17 @@ impl Workers {
 
     /// Ends the listener of an address.
     pub(super) fn end(&self, address: SocketAddr, over_tls: bool) {
-        self.tell(|| Change::End(address, over_tls));
+        self.send_to_all(|| Change::End(address, over_tls));
     }
 
     /// Stops accepting. Connections wait in the sockets' queues while a copy of these is open.
     pub(super) fn mute(&self) {
-        self.tell(|| Change::Mute);
+        self.send_to_all(|| Change::Mute);
     }
 
     /// Ends each worker once nothing is under way.
-    pub(super) fn leave(&self) {
-        self.tell(|| Change::Leave);
+    pub(super) fn end_when_idle(&self) {
+        self.send_to_all(|| Change::Leave);
     }
 
     pub(super) fn have_ended(&self) -> bool {
@@ -148,7 +148,7 @@ impl Workers {
         }
     }
 
-    fn tell(&self, change: impl Fn() -> Change) {
+    fn send_to_all(&self, change: impl Fn() -> Change) {
         for worker in &self.changes {
             let _ = worker.send(change());
         }

@@ -42,6 +42,12 @@ pub(super) fn is_secret(path: &str) -> bool {
     SECRETS.contains(&path) || SECRETS_OF_PODS.iter().any(|end| path.starts_with("pools.") && path.ends_with(end))
 }
 
+/// Whether a key's value has secrets in it: routes may name users.
+fn holds_secrets(path: &str, value: &Value) -> bool {
+    let names_users = |route: &Value| route.get("basic_auth").is_some();
+    is_secret(path) || path == "routes" && value.as_array().is_some_and(|routes| routes.iter().any(names_users))
+}
+
 /// The keys that a configuration sets, with their values. A secret is kept as a hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys(BTreeMap<String, Setting>);
@@ -67,7 +73,7 @@ impl Keys {
     pub(super) fn read(text: &str, folder: &Path, environment: &dyn Environment) -> Keys {
         let mut keys = BTreeMap::new();
         collect("", &text.parse::<Table>().unwrap_or_default(), &mut |path, value| {
-            let setting = match is_secret(path) {
+            let setting = match holds_secrets(path, value) {
                 true => Setting::Secret(hidden(value, folder, environment)),
                 false => Setting::Shown(value.to_string()),
             };
@@ -112,7 +118,7 @@ impl Keys {
 pub(super) fn secret_files(text: &str, folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     collect("", &text.parse::<Table>().unwrap_or_default(), &mut |path, value| {
-        if is_secret(path) {
+        if holds_secrets(path, value) {
             sources(value, "file", &mut |name| files.push(folder.join(name)));
         }
     });
@@ -178,6 +184,9 @@ fn sources(value: &Value, kind: &str, found: &mut impl FnMut(&str)) {
         Value::Table(table) => {
             if let Some(name) = table.get(kind).and_then(Value::as_str) {
                 found(name);
+            }
+            if let Some(users) = table.get("basic_auth") {
+                sources(users, kind, found);
             }
         }
         _ => {}

@@ -48,6 +48,10 @@ fn with_files(folder: &Path) -> String {
     let made = rcgen::generate_simple_self_signed(["pods".to_owned()]).expect("a certificate");
     std::fs::write(&ca, made.cert.pem()).expect("the authority's file");
     let text = switched_on().replace("/run/secrets/jellypin_key", &key.to_string_lossy());
+    let users = folder.join("users");
+    std::fs::write(&users, "# who may look\nbob:$2y$04$abcdefghijklmnopqrstuuyvPXIbu7xe6/CED2DzX8z6Si09MlzlW\n")
+        .expect("users");
+    let text = text.replace("/etc/jellypin/users", &users.to_string_lossy());
     text.replace("/etc/jellypin/pods.pem", &ca.to_string_lossy())
 }
 
@@ -89,13 +93,15 @@ fn the_complete_example_has_every_key() {
         ("state", keys_of::<file::State>()),
         ("redis", keys_of::<file::Redis>()),
         ("jellyfin", keys_of::<file::Jellyfin>()),
-        ("pools.main", keys_of::<file::Pool>()),
+        ("pools", keys_of::<file::Pool>()),
         ("pools.main.dns", keys_of::<file::Dns>()),
         ("pools.main.tls", &["ca", "server_name"]),
         ("pools.main.pods.f.tls", &["pin"]),
         ("pools.main.pods", keys_of::<file::PodTable>()),
         ("pools.main.pods.e.wake", keys_of::<file::Wake>()),
         ("routes", keys_of::<file::Route>()),
+        ("routes.basic_auth", keys_of::<file::BasicAuth>()),
+        ("routes.forward_auth", keys_of::<file::ForwardAuth>()),
         ("timeouts", keys_of::<file::Timeouts>()),
         ("limits", keys_of::<file::Limits>()),
         ("limits.log_in", keys_of::<file::LogIn>()),
@@ -112,9 +118,9 @@ fn the_complete_example_has_every_key() {
         let written = path.split('.').fold(vec![&example], |tables, name| {
             tables.iter().filter_map(|table| table.get(name)).flat_map(tables_in).collect()
         });
-        // What a pod may have stands in one pod or another.
+        // What a pool or a pod may have stands in one or another.
         let pods: Vec<&Table> = written.iter().flat_map(|table| table.values()).flat_map(tables_in).collect();
-        let written = if path.ends_with(".pods") { pods } else { written };
+        let written = if path.ends_with("pods") || path == "pools" { pods } else { written };
         for key in keys {
             assert!(written.iter().any(|table| table.contains_key(*key)), "[{path}] {key} is missing");
         }

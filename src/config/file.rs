@@ -4,7 +4,9 @@
 
 mod admin;
 mod affinity;
+mod auth;
 mod compression;
+mod kept_headers;
 mod log;
 mod pool;
 mod route;
@@ -31,13 +33,14 @@ use super::{
 use crate::{leader::Mode, proxy::drain_policy::When, server_id::ServerId};
 pub(super) use admin::Admin;
 pub(super) use affinity::{Affinity, Cookie};
+pub(super) use auth::{BasicAuth, ForwardAuth, User};
 pub(super) use compression::Compression;
 #[cfg(test)]
 pub(super) use log::Access;
 pub(super) use log::Log;
 #[cfg(test)]
 pub(super) use pool::PodTable;
-pub(super) use pool::{Dns, Pod, Pool};
+pub(super) use pool::{Dns, Pod, Pool, PoolKind};
 pub(super) use route::{FieldName, FieldValue, Route};
 pub(super) use tls::{Acme, Tls};
 pub(super) use transport::{PodHost, PodTls, Scheme};

@@ -28,8 +28,10 @@ use crate::{
     sessions, websocket,
 };
 
+mod auth;
 mod cookie;
 mod leader;
+mod plain;
 mod pools;
 mod routes;
 mod shared;
@@ -45,7 +47,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
     let listen = file.listen.inner;
     let leader = leader::lower(&file.leader.inner, file.redis.as_ref(), &file.pools)?;
     let has_key = file.jellyfin.inner.api_key.is_some();
-    let pools::Lowered { pools, routes, separate, keys: keys_of_pods } =
+    let pools::Lowered { pools, plain, routes, separate, keys: keys_of_pods } =
         pools::lower(file.pools, file.routes, has_key, (folder, environment))?;
     let to_https = tls::to_https(&file.tls.inner, &listen)?;
     let hsts = tls::hsts(&file.tls.inner);
@@ -81,6 +83,7 @@ pub(super) fn lower(file: File, folder: &Path, environment: &dyn Environment) ->
         route: route::Config { routes, to_https, answers_acme: acme.is_some() },
         acme,
         pools,
+        plain_pools: plain,
         shown_server: server_id::Config {
             server_id,
             public_url: listen.public_url.map(|url| url.0.0),

@@ -72,7 +72,8 @@ fn entries() -> Vec<Entry> {
                 let is_next_to_key = std::mem::replace(&mut follows_key, !line.is_empty()) && words.is_empty();
                 let setting = line.strip_prefix('#').unwrap_or(line);
                 let (path, value) = if setting.starts_with('[') {
-                    table = setting.trim_matches(['[', ']']).replace("pools.main", "pools.<pool>");
+                    let named = setting.trim_matches(['[', ']']);
+                    table = named.replace("pools.main", "pools.<pool>").replace("pools.photos", "pools.<pool>");
                     (table.clone(), String::new())
                 } else if let Some((key, value)) = setting.split_once('=')
                     && setting.starts_with(|first: char| first.is_ascii_lowercase())
@@ -81,6 +82,10 @@ fn entries() -> Vec<Entry> {
                 } else {
                     continue;
                 };
+                // Another table of the same kind shows again what stands above.
+                if entries.iter().any(|entry| entry.path == path) {
+                    continue;
+                }
                 if let Some(before) = entries.last().filter(|before| is_next_to_key && !before.is_table) {
                     // Adjacent keys share one comment.
                     words.clone_from(&before.prose);

@@ -68,7 +68,7 @@ impl IdleWatch {
         }
     }
 
-    pub(super) fn begin(self: &Arc<Self>) -> RequestGuard {
+    pub(super) fn start_request(self: &Arc<Self>) -> RequestGuard {
         self.under_way.fetch_add(1, Ordering::Relaxed);
         self.served.fetch_add(1, Ordering::Relaxed);
         let mut answers = self.answers.lock();

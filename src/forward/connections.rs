@@ -35,7 +35,7 @@ pub(super) fn set_up(stream: &TcpStream, receive_buffer: usize) {
     // For each film that a client reads at its own pace, the kernel's buffer would grow to
     // megabytes. Some hundred of them strain the memory that the machine has for TCP.
     let _ = socket.set_recv_buffer_size(receive_buffer);
-    // A machine without power, or a gateway that has forgotten a connection, sends no word. The
+    // A machine without power, or a gateway that has forgotten a connection, sends nothing. The
     // request would wait for its answer as long as one that the pod works on.
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(QUIET).with_interval(QUIET));

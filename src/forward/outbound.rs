@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{Request, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -240,11 +241,29 @@ impl UpstreamBody {
     }
 
     /// Holds the body back until the returned sender is used.
-    pub fn wait_for_continue(&mut self) -> oneshot::Sender<()> {
+    fn wait_for_continue(&mut self) -> oneshot::Sender<()> {
         let (ask, asked) = oneshot::channel();
         self.pause(true);
         self.gate = Some(ContinueGate { asked, at_last: Box::pin(tokio::time::sleep(CONTINUE_TIMEOUT)) });
         ask
+    }
+
+    /// Holds the body of a request back whose client waits for `100 Continue`, until the pod says that.
+    pub fn wait_if_expected(request: &mut Request<UpstreamBody>) {
+        let expect = request.headers().get(header::EXPECT);
+        let waits = expect.is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        if !waits || request.body().is_end_stream() {
+            return;
+        }
+        let ask = Mutex::new(Some(request.body_mut().wait_for_continue()));
+        hyper::ext::on_informational(request, move |answer| {
+            if answer.status() == StatusCode::CONTINUE
+                && let Some(ask) = ask.lock().take()
+            {
+                // If the body is gone, nobody waits for the signal.
+                let _ = ask.send(());
+            }
+        });
     }
 
     /// Rewrites the body on its way. The kept bytes stay unchanged, since each pod has its own id.

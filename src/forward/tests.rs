@@ -29,6 +29,8 @@ fn who_cannot_be_looked_up_has_refused_nothing_but_who_is_nobody_has() {
     let of_system = |number| refusal(&io::Error::from_raw_os_error(number));
     assert_eq!(of_system(111), Cause::Refused);
     assert_eq!((of_system(23), of_system(24)), (Cause::Exhausted, Cause::Exhausted));
+    // ENETDOWN, ENETUNREACH, EHOSTUNREACH: nobody was there to refuse.
+    assert_eq!([100, 101, 113].map(of_system), [Cause::ConnectTimedOut; 3]);
 }
 
 #[test]

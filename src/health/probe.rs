@@ -5,8 +5,9 @@
 
 mod connection;
 mod identity;
+pub(super) mod plain;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::StatusCode;
@@ -17,16 +18,16 @@ use tokio::{
 
 use super::{
     Config, log_change, log_condition,
-    rules::{Outcome, Streak, condition_after, condition_meanwhile, pressure},
+    rules::{Outcome, Streak, condition_after, condition_meanwhile, pressure, resumes_drain},
     share::{self, Standing},
     silence::{self, Silence},
 };
 use crate::{
     jellyfin::client::system,
     jitter,
-    pod::{Condition, Epoch, Moment, Pod, Pool, Pressure, Rest, Suspicion},
+    pod::{Condition, Epoch, Moment, Pod, Pool, Pressure, Rest, Suspected},
 };
-use connection::{Asked, FALSE_ALARMS, ProbeConnection, ProbeFailure, ask, ended};
+use connection::{FALSE_ALARMS, ProbeConnection, ProbeFailure, ended, pinged, probe_once};
 
 pub(super) struct Prober {
     pod: Arc<Pod>,
@@ -158,7 +159,7 @@ impl Prober {
     async fn round(&mut self) -> Option<Outcome> {
         let began = Moment::now();
         let (mut outcome, took) = self.probe().await?;
-        let suspicion = self.pod.suspicions.take();
+        let Suspected { gravest: suspicion, farewell } = self.pod.suspicions.take();
         // By now it may be another process, of another version.
         let may_be_another = self.line_ended && self.false_alarms < FALSE_ALARMS;
         self.is_named &= outcome == Outcome::Healthy && suspicion.is_none() && !may_be_another;
@@ -167,17 +168,20 @@ impl Prober {
             outcome = if self.is_named { Outcome::Healthy } else { Outcome::Nameless };
         }
         self.pod.life.set_answers_probes(outcome.is_answer());
-        let was_leaving = self.streak.is_leaving() || suspicion == Some(Suspicion::Farewell);
+        let was_leaving = self.streak.is_leaving() || farewell;
         if std::mem::take(&mut self.line_ended) {
             self.streak.line_ended();
         }
         let ill_since = *self.ill_since.get_or_insert(began);
         let others_are_well = self.others_were_well_since(ill_since);
         let mut streak = self.streak.clone();
-        let (before, after) =
-            self.pod.life.change(|status| streak.judge(status, outcome, suspicion, others_are_well, &self.config));
+        let (before, after) = self.pod.life.change(|status| {
+            let after = streak.judge(status, outcome, suspicion, others_are_well, &self.config);
+            resumes_drain(status, after, self.pod.drain.is_ordered(status.epoch))
+        });
         self.streak = streak;
-        if was_leaving && !self.streak.is_leaving() {
+        // A new process has announced nothing, whatever was heard of the one before.
+        if (was_leaving && !self.streak.is_leaving()) || before.epoch != after.epoch {
             self.pod.life.record_end();
         }
         if matches!(outcome, Outcome::Healthy | Outcome::Nameless) {
@@ -244,6 +248,13 @@ impl Prober {
         others.any(|pod| pod.vitals.was_checked_since(moment))
     }
 
+    /// Whether no way leads to this pod, while another one answers or none else serves. If no way leads
+    /// to any of them, the cause is this machine's network.
+    fn is_alone_unreachable(&mut self, waited: Duration) -> bool {
+        let since = *self.ill_since.get_or_insert(Moment::before_now(waited));
+        self.is_last() || self.others_were_well_since(since)
+    }
+
     fn is_last(&self) -> bool {
         !self.pool.pods().iter().any(|pod| pod.id != self.pod.id && pod.status().is_alive())
     }
@@ -269,8 +280,8 @@ impl Prober {
     async fn probe(&mut self) -> Option<(Outcome, Duration)> {
         let (pod, path) = (self.pod.clone(), format!("{}{}", self.pool.base_path, system::HEALTH));
         let ping_path = format!("{}{}", self.pool.base_path, system::PING);
-        let mut question = Box::pin(ask(pod.clone(), path.clone(), self.connection.take()));
-        let (mut ping, mut looks, mut pings, mut asks_anew) = (None, 0_u32, false, false);
+        let mut question = Box::pin(probe_once(pod.clone(), path.clone(), self.connection.take()));
+        let (mut ping, mut looks, mut pings, mut probes_again) = (None, 0_u32, false, false);
         let (mut waited, mut last, mut asked) = (Duration::ZERO, Instant::now(), Instant::now());
         let answered = loop {
             tokio::select! {
@@ -284,8 +295,8 @@ impl Prober {
                 }
                 () = self.pod.suspicions.await_next() => {
                     // Only a fresh connection tells whether anybody listens there.
-                    if self.pod.suspicions.has_refusal() && !std::mem::replace(&mut asks_anew, true) {
-                        question = Box::pin(ask(pod.clone(), path.clone(), None));
+                    if self.pod.suspicions.has_refusal() && !std::mem::replace(&mut probes_again, true) {
+                        question = Box::pin(probe_once(pod.clone(), path.clone(), None));
                     }
                 }
                 () = time::sleep(LOOK) => {
@@ -298,27 +309,28 @@ impl Prober {
                         return Some((Outcome::Silent, waited));
                     }
                     if pings && asked.elapsed() > LOST {
-                        (question, asked) = (Box::pin(ask(pod.clone(), path.clone(), None)), Instant::now());
+                        (question, asked) = (Box::pin(probe_once(pod.clone(), path.clone(), None)), Instant::now());
                     }
                     let is_late = waited > self.config.timeout;
                     if is_late && looks.is_multiple_of(LOOKS_TO_PING) {
                         self.pod.load.call_sockets();
                     }
                     if is_late && looks.is_multiple_of(LOOKS_TO_PING) && ping.is_none() {
-                        let question = ask(pod.clone(), ping_path.clone(), None);
+                        let question = probe_once(pod.clone(), ping_path.clone(), None);
                         ping = Some((Box::pin(question), Instant::now() + self.config.timeout));
                     }
                 }
             }
         };
-        if asks_anew {
+        if probes_again {
             // What was suspected meanwhile is looked at once more.
             self.pod.suspicions.probe_now();
         }
         self.line_ended |= answered.line_ended;
         let outcome = match answered.result {
             Err(ProbeFailure::Unasked) => return None,
-            Err(ProbeFailure::Refused) => Outcome::Refused,
+            Err(ProbeFailure::Unreachable) if !self.is_alone_unreachable(waited) => return None,
+            Err(ProbeFailure::Refused | ProbeFailure::Unreachable) => Outcome::Refused,
             Err(ProbeFailure::Broken) => Outcome::Broken,
             Err(ProbeFailure::Untrusted) => Outcome::Untrusted,
             Ok((connection, status, is_page, body)) => {
@@ -376,16 +388,6 @@ impl Prober {
         }
         is_over
     }
-}
-
-/// A question that needs no database, and until when its answer is in time.
-type Ping<F> = (Pin<Box<F>>, Instant);
-
-/// Waits for the answer. Returns whether it came in time, or `None` if none came.
-async fn pinged<F: Future<Output = Asked>>(ping: &mut Option<Ping<F>>) -> Option<bool> {
-    let (question, in_time) = ping.as_mut()?;
-    let answered = question.await;
-    answered.result.ok().map(|_| Instant::now() <= *in_time)
 }
 
 /// The interval ±10 %, so that many pods and proxies do not probe in step.

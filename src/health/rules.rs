@@ -185,6 +185,13 @@ impl Streak {
     }
 }
 
+/// The status after a probe of a pod that an operator may have ordered to drain. The order ends with
+/// the process, and not when that was down for a moment.
+pub fn resumes_drain(before: Status, after: Status, is_ordered: bool) -> Status {
+    let is_back = after.state == State::Ready && !before.is_alive() && after.epoch == before.epoch;
+    if is_back && is_ordered { Status { state: State::Draining, ..after } } else { after }
+}
+
 /// What a check that took this long, or waits for so long, shows of how much the pod has to do.
 pub fn pressure(time: Duration, config: &Config) -> Pressure {
     match () {

@@ -32,6 +32,8 @@ pub struct Learned {
     pub quick_connect: Vec<String>,
     /// At most eight.
     pub live_streams: Vec<String>,
+    /// The ids of live streams' files. At most eight.
+    pub live_files: Vec<String>,
     /// The 32 hex digits in the paths of a live playlist's segments.
     pub playlist: Option<String>,
 }
@@ -55,6 +57,7 @@ impl Learned {
             }
         }
         self.live_streams.extend(new.live_streams);
+        self.live_files.extend(new.live_files);
         self.quick_connect.extend(new.quick_connect);
     }
 }

@@ -17,7 +17,7 @@ use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str,
 
 pub use super::path::{below_base, decoded_path};
 use super::{
-    EMBY_AUTHORIZATION, EMBY_TOKEN, Legacy, MEDIABROWSER_TOKEN, controller_path,
+    EMBY_AUTHORIZATION, EMBY_TOKEN, MEDIABROWSER_TOKEN, Prefixes, controller_path,
     endpoint::{self, Endpoint, Keys},
     query::{KNOWN, decoded_key, pairs},
     syntax::{is_id, pieces},
@@ -83,12 +83,12 @@ impl Ambiguity {
 pub fn canonicalize(
     head: &mut request::Parts,
     base: &str,
-    legacy: Legacy,
+    prefixes: Prefixes,
     is_upgrade: bool,
 ) -> Result<Endpoint, Ambiguity> {
     let raw = head.uri.path();
     let decoded = decoded_path(raw);
-    let path = controller_path(below_base(base, decoded.as_deref().unwrap_or(raw)), legacy);
+    let path = controller_path(below_base(base, decoded.as_deref().unwrap_or(raw)), prefixes);
     let endpoint = Endpoint::of(&head.method, path);
     if !endpoint.is_acted_upon() && !is_upgrade {
         return Ok(endpoint);
@@ -111,7 +111,7 @@ pub fn canonicalize(
     if !is_upgrade && let Some(path) = canonical? {
         head.uri = with_path(&head.uri, &path);
     }
-    let path = controller_path(below_base(base, head.uri.path()), legacy);
+    let path = controller_path(below_base(base, head.uri.path()), prefixes);
     if endpoint::user_in_path(&head.method, path).is_some_and(|user| !is_id(user)) {
         return Err(Ambiguity::UserId);
     }
@@ -133,7 +133,8 @@ fn canonical_path(decoded: Option<&Cow<'_, str>>, path: &str, base: &str) -> Res
         return Err(Ambiguity::EmptySegment);
     }
     if path.contains('%') {
-        return Err(Ambiguity::EncodedSlash);
+        let is_text = percent_decode_str(path).decode_utf8().is_ok();
+        return Err(if is_text { Ambiguity::EncodedSlash } else { Ambiguity::NoText });
     }
     let below = below_base(base, decoded);
     if matches!(decoded, Cow::Borrowed(_)) && path.len() == below.len() {
@@ -254,7 +255,8 @@ fn is_text(value: &HeaderValue) -> bool {
 /// The proxy drops headers that `Connection` names: the pod would not see what jellypin has read.
 fn hides_token(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::CONNECTION).iter();
-    let mut named = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let unusual = lines.filter(|line| !line.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
+    let mut named = unusual.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     named.any(|name| CARRIERS.iter().any(|carrier| name.trim_ascii().eq_ignore_ascii_case(carrier.as_str().as_bytes())))
 }
 

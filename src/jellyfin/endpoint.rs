@@ -4,7 +4,7 @@
 //! `Jellyfin.Api/Controllers`.
 
 mod leader_call;
-mod live;
+pub mod live;
 mod log_in;
 mod operation;
 mod query_keys;
@@ -28,9 +28,9 @@ pub use live::{
     LiveChannel, ends_playback, is_computed_playlist, is_leased, is_live_playlist, live_channel, reported_play_session,
     reports_live_stream,
 };
-pub(in crate::jellyfin) use live::{opens_playback, path_ids};
+pub(in crate::jellyfin) use live::{live_file_in, opens_playback, path_ids};
 pub use log_in::{LogInBy, changes_names, log_in_by_password};
-pub use operation::operates_server;
+pub use operation::{may_rename_user, operates_server};
 pub(in crate::jellyfin) use query_keys::{Keys, keys_of};
 pub use query_keys::{ids_in_query, query_replaced, query_value, query_with, query_without_tokens};
 pub use remote_control::{Control, RemoteControl};

@@ -25,7 +25,7 @@ pub enum Subject {
 }
 
 /// The subscription in a client's message, if there is one.
-pub fn wish(text: &str) -> Option<Subscription> {
+pub fn subscription(text: &str) -> Option<Subscription> {
     let kind = kind(text, &["Start\"", "Stop\""])?;
     let (name, is_start) = match kind.strip_suffix("Start") {
         Some(name) => (name, true),
@@ -175,7 +175,7 @@ mod tests {
             ("no JSON, SessionsStart\"", None),
         ];
         for (text, expected) in rows {
-            assert_eq!(wish(text), expected, "{text}");
+            assert_eq!(subscription(text), expected, "{text}");
         }
         assert!(is_shutdown_notice(r#"{"MessageId":"1","MessageType":"ServerShuttingDown"}"#));
         assert!(is_shutdown_notice(r#"{"MessageType":"ServerRestarting"}"#));

@@ -136,10 +136,10 @@ fn a_token_in_a_carrier_of_old_still_tells_whose_request_it_is() {
 
 #[test]
 fn prefixes_of_old_are_taken_off_where_the_pods_do_it() {
-    assert_eq!(controller_path("/emby/Users/Me", Legacy::Accepted), "/Users/Me");
-    assert_eq!(controller_path("/MediaBrowser/SyncPlay/List", Legacy::Accepted), "/SyncPlay/List");
-    assert_eq!(controller_path("/embyfoo", Legacy::Accepted), "/embyfoo");
-    assert_eq!(controller_path("/emby/Users/Me", Legacy::Ignored), "/emby/Users/Me");
+    assert_eq!(controller_path("/emby/Users/Me", Prefixes::Stripped), "/Users/Me");
+    assert_eq!(controller_path("/MediaBrowser/SyncPlay/List", Prefixes::Stripped), "/SyncPlay/List");
+    assert_eq!(controller_path("/embyfoo", Prefixes::Stripped), "/embyfoo");
+    assert_eq!(controller_path("/emby/Users/Me", Prefixes::Kept), "/emby/Users/Me");
 }
 
 #[test]
@@ -155,6 +155,7 @@ fn ids_that_only_a_path_carries_are_found() {
     let path = format!("/Videos/{md5}/hls/{md5}/{md5}0.ts");
     assert_eq!(endpoint::path_ids(&path), (Some(md5), None));
     assert_eq!(endpoint::path_ids("/livetv/livestreamfiles/abc/stream.ts"), (None, Some("abc")));
+    assert_eq!(endpoint::path_ids("/LiveTv/LiveRecordings/abc/stream"), (None, Some("abc")));
     assert_eq!(endpoint::path_ids("/Videos/x/hls1/main/0.ts"), (None, None));
     assert_eq!(endpoint::path_ids("/"), (None, None));
 }
@@ -190,6 +191,7 @@ fn endpoints_are_what_the_server_makes_of_them() {
         ("/Sessions/Playing/Ping", TranscodeControl),
         ("/Audio/ID/universal", AuthenticatedMedia),
         ("/LiveTv/LiveStreamFiles/x/stream.ts", AnonymousMedia),
+        ("/LiveTv/LiveRecordings/x/stream", AnonymousMedia),
         ("/LiveTv/Channels", Authenticated),
         ("/Sessions/Playing/Progress", Authenticated),
         ("/Library/MediaFolders", Authenticated),

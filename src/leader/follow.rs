@@ -91,7 +91,7 @@ impl Follower {
             Err(_) => incumbency.choose(&candidates),
         };
         self.leader.set(field.pod(incumbency.pod.as_ref()), incumbency.term, why);
-        self.tell(&mut followed.problem, named.err(), reading);
+        self.log_change(&mut followed.problem, named.err(), reading);
     }
 
     fn bearers(&self, field: &PoolView, candidates: &[Candidate]) -> Vec<NamedPod> {
@@ -104,9 +104,9 @@ impl Follower {
     }
 
     /// Logs a problem once, and once when it is over.
-    fn tell(&self, told: &mut Option<(Problem, KeyReading)>, problem: Option<Problem>, reading: &KeyReading) {
+    fn log_change(&self, logged: &mut Option<(Problem, KeyReading)>, problem: Option<Problem>, reading: &KeyReading) {
         let now = problem.map(|problem| (problem, reading.clone()));
-        if *told == now {
+        if *logged == now {
             return;
         }
         let (pool, key) = (&*self.pool.name, &*self.config.key);
@@ -127,7 +127,7 @@ impl Follower {
             }
             None => tracing::info!(leader.pool = pool, leader.key = key, "the key names the leader"),
         }
-        *told = now;
+        *logged = now;
     }
 }
 

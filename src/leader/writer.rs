@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
-use crate::pod::{Pod, PodId, Pool};
+use crate::pod::{Pod, PodInstance, Pool};
 
 /// How jellypin finds a pool's writer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +42,9 @@ pub enum WriterAnswer {
     Writes,
     /// Another pod writes.
     Follows,
-    /// Nothing that helps.
+    /// It did not answer in time. It may be busy, and the lock stays with a pod that hangs.
+    Silent,
+    /// It is not there, or failed.
     Nothing,
 }
 
@@ -52,6 +54,8 @@ pub struct Known {
     pub kind: Kind,
     /// The pod that writes, if [`Kind::OnePod`] and somebody does.
     pub pod: Option<Arc<Pod>>,
+    /// The life in which that pod writes: after it, the lock is free.
+    life: Option<PodInstance>,
 }
 
 /// The writer of one pool, as the request path reads it.
@@ -70,7 +74,7 @@ impl Writer {
             WriterConfig::Off => Kind::EveryPod,
             WriterConfig::Pod(_) => Kind::OnePod,
         };
-        let known = Known { kind, pod: None };
+        let known = Known { kind, ..Known::default() };
         Arc::new(Writer {
             config,
             now: ArcSwap::from_pointee(known.clone()),
@@ -92,7 +96,10 @@ impl Writer {
     pub fn current(&self, pool: &Pool) -> Option<Arc<Pod>> {
         match &self.config {
             WriterConfig::Pod(name) => pool.pods().iter().find(|pod| *pod.name == **name).cloned(),
-            WriterConfig::Auto | WriterConfig::Off => self.now.load().pod.clone(),
+            WriterConfig::Auto | WriterConfig::Off => {
+                let now = self.now.load();
+                now.pod.clone().filter(|pod| now.life == Some(PodInstance::of(pod)))
+            }
         }
         .filter(|pod| pod.status().is_alive())
     }
@@ -108,14 +115,17 @@ impl Writer {
             return;
         }
         self.changes.send_if_modified(|known| {
-            let before = (known.kind, known.pod.as_ref().map(|pod| pod.id));
-            let answers: Vec<(PodId, WriterAnswer)> = said.iter().map(|(pod, said)| (pod.id, *said)).collect();
-            let (kind, id) = conclude(before, &answers);
-            if before == (kind, id) {
+            let before = (known.kind, known.life);
+            let answers: Vec<(PodInstance, WriterAnswer)> =
+                said.iter().map(|(pod, said)| (PodInstance::of(pod), *said)).collect();
+            let (kind, life) = conclude(before, &answers);
+            if before == (kind, life) {
                 return false;
             }
-            let pod_of = |id| said.iter().map(|(pod, _)| pod).chain(&known.pod).find(|pod| pod.id == id).cloned();
-            let now = Known { kind, pod: id.and_then(pod_of) };
+            let pod_of = |life: PodInstance| {
+                said.iter().map(|(pod, _)| pod).chain(&known.pod).find(|pod| pod.id == life.pod).cloned()
+            };
+            let now = Known { kind, pod: life.and_then(pod_of), life };
             log(known, &now, said);
             self.now.store(Arc::new(now.clone()));
             *known = now;
@@ -135,7 +145,13 @@ impl Writer {
 }
 
 /// The kind of cluster, and the writer, after some pods have spoken.
-fn conclude((kind, writer): (Kind, Option<PodId>), said: &[(PodId, WriterAnswer)]) -> (Kind, Option<PodId>) {
+///
+/// A writer that is slow still has its lock. Only what it says itself, its end or another writer
+/// shows that it writes no more.
+fn conclude(
+    (kind, writer): (Kind, Option<PodInstance>),
+    said: &[(PodInstance, WriterAnswer)],
+) -> (Kind, Option<PodInstance>) {
     let of = |what: WriterAnswer| said.iter().filter(move |(_, said)| *said == what).map(|(pod, _)| *pod);
     let is_one = kind == Kind::OnePod || of(WriterAnswer::Follows).next().is_some();
     if !is_one {
@@ -144,8 +160,11 @@ fn conclude((kind, writer): (Kind, Option<PodId>), said: &[(PodId, WriterAnswer)
     }
     // While two say that they write, the later one is the right one: the earlier has lost its lock.
     let new = of(WriterAnswer::Writes).find(|pod| Some(*pod) != writer).or_else(|| of(WriterAnswer::Writes).next());
-    let is_asked = writer.is_some_and(|writer| said.iter().any(|(pod, _)| *pod == writer));
-    (Kind::OnePod, new.or(writer.filter(|_| !is_asked)))
+    let shows_end = |writer: PodInstance, (pod, said): &(PodInstance, WriterAnswer)| {
+        pod.pod == writer.pod && (*pod != writer || *said != WriterAnswer::Silent)
+    };
+    let kept = writer.filter(|writer| !said.iter().any(|said| shows_end(*writer, said)));
+    (Kind::OnePod, new.or(kept))
 }
 
 fn log(before: &Known, now: &Known, said: &[(Arc<Pod>, WriterAnswer)]) {
@@ -167,7 +186,7 @@ fn log(before: &Known, now: &Known, said: &[(Arc<Pod>, WriterAnswer)]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pod::PodConfig;
+    use crate::pod::{Epoch, PodConfig};
 
     #[test]
     fn what_pods_say_tells_the_kind_and_the_writer() {
@@ -176,19 +195,20 @@ mod tests {
             Pod::new(&pool, &PodConfig { name: name.into(), authority: "h:1".into(), ..Default::default() })
         };
         let pods = [pod("a"), pod("b"), pod("c")];
-        let said = |letters: &str| -> Vec<(PodId, WriterAnswer)> {
-            let each = pods.iter().zip(letters.chars()).filter(|(_, letter)| *letter != '.');
-            each.map(|(pod, letter)| {
+        let of = |at: usize| PodInstance::of(&pods[at]);
+        let said = |letters: &str| -> Vec<(PodInstance, WriterAnswer)> {
+            let each = letters.chars().enumerate().filter(|(_, letter)| *letter != '.');
+            each.map(|(at, letter)| {
                 let said = match letter {
                     'W' => WriterAnswer::Writes,
                     'F' => WriterAnswer::Follows,
+                    's' => WriterAnswer::Silent,
                     _ => WriterAnswer::Nothing,
                 };
-                (pod.id, said)
+                (of(at), said)
             })
             .collect()
         };
-        let id = |name: Option<usize>| name.map(|at| pods[at].id);
         use Kind::{EveryPod, OnePod, Unknown};
         for (kind, writer, letters, after, then) in [
             (Unknown, None, "W", Unknown, None),
@@ -204,14 +224,24 @@ mod tests {
             (OnePod, Some(0), "FWF", OnePod, Some(1)),
             (OnePod, Some(0), "WW", OnePod, Some(1)),
             (OnePod, Some(0), "-F", OnePod, None),
+            (OnePod, Some(0), "sF", OnePod, Some(0)),
+            (OnePod, Some(0), "sFs", OnePod, Some(0)),
+            (OnePod, Some(0), "sWF", OnePod, Some(1)),
+            (OnePod, None, "sF", OnePod, None),
+            (Unknown, None, "sW", Unknown, None),
             (OnePod, Some(0), ".F", OnePod, Some(0)),
             (OnePod, None, "FF", OnePod, None),
         ] {
             assert_eq!(
-                conclude((kind, id(writer)), &said(letters)),
-                (after, id(then)),
+                conclude((kind, writer.map(of)), &said(letters)),
+                (after, then.map(of)),
                 "{kind:?} {writer:?} {letters}"
             );
+        }
+        let ended = PodInstance { epoch: Epoch(of(0).epoch.0 + 1), ..of(0) };
+        for (answer, then) in [(WriterAnswer::Silent, None), (WriterAnswer::Writes, Some(of(0)))] {
+            let said = [(of(0), answer), (of(1), WriterAnswer::Follows)];
+            assert_eq!(conclude((OnePod, Some(ended)), &said), (OnePod, then), "another life: {answer:?}");
         }
     }
 }

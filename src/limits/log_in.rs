@@ -57,7 +57,7 @@ const CROWD: f32 = 10.0;
 const WELCOME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Time until the same bucket may be logged again.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
+const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 /// The buckets of all addresses and user names. It keeps keyed hashes instead of names.
 /// Log-ins are rare, so one lock is enough.
@@ -80,7 +80,7 @@ struct Bucket {
     left: f32,
     most: f32,
     at: Instant,
-    told: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
 /// A log-in under way. It counts as a failure unless [`Brake::did_not_fail`] is called.
@@ -97,7 +97,7 @@ pub struct Braked {
     /// Whole seconds until a place is free again.
     pub retry_after_s: u32,
     /// Whether the caller logs it: true at most once a minute for each bucket.
-    pub is_to_be_told: bool,
+    pub is_to_be_logged: bool,
 }
 
 impl Brake {
@@ -120,7 +120,7 @@ impl Brake {
     ///
     /// # Errors
     /// No place is left at this moment.
-    pub fn begin(&self, address: IpAddr, user: &str, now: Instant) -> Result<Attempt, Braked> {
+    pub fn start_attempt(&self, address: IpAddr, user: &str, now: Instant) -> Result<Attempt, Braked> {
         let network = network(address);
         let welcome = self.hash.hash_one(("welcome", network, user));
         let limits = [
@@ -139,17 +139,17 @@ impl Brake {
             let crowd = self.hash.hash_one(("crowd", scope as u8));
             let key = table.room_for(own, crowd, self.config.window, now);
             let most = if key == own { most as f32 } else { most as f32 * CROWD };
-            let bucket = table.buckets.entry(key).or_insert(Bucket { left: most, most, at: now, told: None });
+            let bucket = table.buckets.entry(key).or_insert(Bucket { left: most, most, at: now, logged_at: None });
             bucket.refill(self.config.window, now);
             if bucket.left < 1.0 {
-                let is_to_be_told = bucket.told.is_none_or(|at| now.duration_since(at) >= TELL_AGAIN);
-                if is_to_be_told {
-                    bucket.told = Some(now);
+                let is_to_be_logged = bucket.logged_at.is_none_or(|at| now.duration_since(at) >= LOG_AGAIN);
+                if is_to_be_logged {
+                    bucket.logged_at = Some(now);
                 }
                 let wait = self.config.window.mul_f32((1.0 - bucket.left) / bucket.most);
                 table.give_back(&taken);
                 let retry_after_s = wait.as_secs_f64().ceil().max(1.0) as u32;
-                return Err(Braked { scope, retry_after_s, is_to_be_told });
+                return Err(Braked { scope, retry_after_s, is_to_be_logged });
             }
             bucket.left -= 1.0;
             *place = Some(key);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn fails(brake: &Brake, address: [u8; 4], user: &str, times: usize) -> Option<Braked> {
-        (0..times).find_map(|_| brake.begin(address.into(), user, Instant::now()).err())
+        (0..times).find_map(|_| brake.start_attempt(address.into(), user, Instant::now()).err())
     }
 
     #[tokio::test(start_paused = true)]
@@ -235,8 +235,8 @@ mod tests {
         let brake = brake();
         assert_eq!(fails(&brake, HERE, "alice", 5), None);
         let braked = fails(&brake, HERE, "alice", 1).expect("a brake");
-        assert_eq!((braked.scope, braked.retry_after_s, braked.is_to_be_told), (Scope::UserAtAddress, 60, true));
-        assert!(!fails(&brake, HERE, "alice", 1).expect("a brake").is_to_be_told, "once is enough");
+        assert_eq!((braked.scope, braked.retry_after_s, braked.is_to_be_logged), (Scope::UserAtAddress, 60, true));
+        assert!(!fails(&brake, HERE, "alice", 1).expect("a brake").is_to_be_logged, "once is enough");
         assert_eq!(fails(&brake, THERE, "alice", 5), None, "another address has its own");
         for user in ["bob", "carol", "dave"] {
             assert_eq!(fails(&brake, HERE, user, 5), None, "what was braked took no place of the address");
@@ -256,13 +256,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stranger_cannot_keep_a_user_out_of_where_he_signs_in() {
         let brake = brake();
-        let attempt = brake.begin(HERE.into(), "alice", Instant::now()).expect("a place");
+        let attempt = brake.start_attempt(HERE.into(), "alice", Instant::now()).expect("a place");
         brake.did_not_fail(&attempt, true, Instant::now());
         for last in 0..10 {
             assert_eq!(fails(&brake, [198, 51, 100, last], "alice", 5), None);
         }
         assert_eq!(fails(&brake, [198, 51, 100, 99], "alice", 1).map(|braked| braked.scope), Some(Scope::User));
-        let at_home = brake.begin(HERE.into(), "alice", Instant::now());
+        let at_home = brake.start_attempt(HERE.into(), "alice", Instant::now());
         assert!(at_home.is_ok(), "the limit of the name alone does not hold where she signs in");
     }
 
@@ -270,8 +270,9 @@ mod tests {
     async fn attempts_at_the_same_moment_do_not_pass_together_and_give_back() {
         let brake = brake();
         let now = Instant::now();
-        let under_way: Vec<_> = (0..5).map(|_| brake.begin(HERE.into(), "alice", now).expect("a place")).collect();
-        assert!(brake.begin(HERE.into(), "alice", now).is_err());
+        let under_way: Vec<_> =
+            (0..5).map(|_| brake.start_attempt(HERE.into(), "alice", now).expect("a place")).collect();
+        assert!(brake.start_attempt(HERE.into(), "alice", now).is_err());
         under_way.iter().for_each(|attempt| brake.did_not_fail(attempt, false, now));
         assert_eq!(fails(&brake, HERE, "alice", 5), None);
     }
@@ -281,7 +282,7 @@ mod tests {
         let brake = brake();
         let address = |number: u32| IpAddr::from((0x0b00_0000 + number).to_be_bytes());
         for number in 0..30_000 {
-            let _ = brake.begin(address(number), &format!("user{number}"), Instant::now());
+            let _ = brake.start_attempt(address(number), &format!("user{number}"), Instant::now());
         }
         assert!(brake.table.lock().buckets.len() <= MOST + 3);
         let known = fails(&brake, [11, 0, 0, 0], "user0", 10).expect("a brake");

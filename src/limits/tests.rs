@@ -60,12 +60,12 @@ async fn an_ipv6_client_cannot_choose_a_fresh_address() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_log_is_told_at_a_bounded_rate() {
+async fn a_limit_is_logged_at_a_bounded_rate() {
     let limits = limits(1, 1);
-    let tell = || limits.is_to_be_told(Kind::Requests, Scope::All);
-    assert_eq!(tell(), Some(1));
-    assert_eq!([tell(), tell()], [None, None]);
-    assert_eq!(limits.is_to_be_told(Kind::Requests, Scope::Address), Some(1));
-    tokio::time::advance(TELL_AGAIN).await;
-    assert_eq!(tell(), Some(3), "those between are told of together");
+    let times = || limits.times_to_log(Kind::Requests, Scope::All);
+    assert_eq!(times(), Some(1));
+    assert_eq!([times(), times()], [None, None]);
+    assert_eq!(limits.times_to_log(Kind::Requests, Scope::Address), Some(1));
+    tokio::time::advance(LOG_AGAIN).await;
+    assert_eq!(times(), Some(3), "those between are logged together");
 }

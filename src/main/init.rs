@@ -13,7 +13,7 @@ use toml::Value;
 
 /// What a first configuration needs. Without `--pod` it is asked on the terminal.
 #[derive(Args, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct InitOptions {
     /// A Jellyfin server, such as http://10.0.0.11:8096 or a=http://10.0.0.11:8096; give it once for each server.
     #[arg(long = "pod", value_name = "[NAME=]URL")]
     pods: Vec<String>,
@@ -43,30 +43,30 @@ pub(crate) struct Wishes {
     pub(crate) unchecked: bool,
 }
 
-impl Wishes {
+impl InitOptions {
     /// Asks on the terminal for what the flags do not say.
     ///
     /// # Errors
     /// There is no terminal, or it ends.
-    pub(crate) fn complete(self) -> io::Result<Wishes> {
+    pub(crate) fn complete(self) -> io::Result<InitOptions> {
         if !self.pods.is_empty() {
             return Ok(self);
         }
         if !io::stdin().is_terminal() {
             return Err(io::Error::other("name a server: jellypin init --pod http://10.0.0.11:8096"));
         }
-        self.ask(&mut io::stdin().lock(), &mut io::stderr(), Wishes::refusal)
+        self.ask_questions(&mut io::stdin().lock(), &mut io::stderr(), InitOptions::refusal)
     }
 
     /// Asks again while `refuse` says why an answer cannot be used.
-    fn ask(
+    fn ask_questions(
         mut self,
         answers: &mut impl BufRead,
         questions: &mut impl Write,
-        refuse: impl Fn(&Wishes) -> Option<String>,
-    ) -> io::Result<Wishes> {
-        type Change = fn(&mut Wishes, Option<String>);
-        let mut ask = |wishes: &mut Wishes, question: &str, change: Change| -> io::Result<bool> {
+        refuse: impl Fn(&InitOptions) -> Option<String>,
+    ) -> io::Result<InitOptions> {
+        type Change = fn(&mut InitOptions, Option<String>);
+        let mut ask = |options: &mut InitOptions, question: &str, change: Change| -> io::Result<bool> {
             loop {
                 write!(questions, "{question} ")?;
                 questions.flush()?;
@@ -78,15 +78,15 @@ impl Wishes {
                 if answer.is_empty() {
                     return Ok(false);
                 }
-                change(wishes, Some(answer.to_owned()));
-                let Some(why) = refuse(wishes) else { return Ok(true) };
-                change(wishes, None);
+                change(options, Some(answer.to_owned()));
+                let Some(why) = refuse(options) else { return Ok(true) };
+                change(options, None);
                 writeln!(questions, "{why}")?;
             }
         };
-        let pod: Change = |wishes, pod| match pod {
-            Some(pod) => wishes.pods.push(pod),
-            None => drop(wishes.pods.pop()),
+        let pod: Change = |options, pod| match pod {
+            Some(pod) => options.pods.push(pod),
+            None => drop(options.pods.pop()),
         };
         let mut question = "URL of a Jellyfin server, such as http://10.0.0.11:8096:";
         while ask(&mut self, question, pod)? {
@@ -97,20 +97,20 @@ impl Wishes {
         }
         if self.api_key_file.is_none() && self.api_key_env.is_none() {
             let question = "File with an API key of Jellyfin (empty: none):";
-            ask(&mut self, question, |wishes, file| wishes.api_key_file = file)?;
+            ask(&mut self, question, |options, file| options.api_key_file = file)?;
         }
         if self.domain.is_none() {
             let question = "Name for https, such as media.example.org (empty: clear HTTP only):";
-            let has_domain = ask(&mut self, question, |wishes, domain| wishes.domain = domain)?;
+            let has_domain = ask(&mut self, question, |options, domain| options.domain = domain)?;
             if has_domain && self.email.is_none() {
                 let question = "Mail address for Let's Encrypt (empty: none):";
-                ask(&mut self, question, |wishes, email| wishes.email = email)?;
+                ask(&mut self, question, |options, email| options.email = email)?;
             }
         }
         Ok(self)
     }
 
-    /// Why a configuration of these wishes cannot be used, without a place in a file that does not exist yet.
+    /// Why a configuration of these options cannot be used, without a place in a file that does not exist yet.
     fn refusal(&self) -> Option<String> {
         let error = config::parse(&self.text(), &self.output, &ProcessEnvironment).err()?.to_string();
         let line = error.lines().next().unwrap_or_default();
@@ -198,18 +198,18 @@ mod tests {
 
     use super::*;
 
-    fn wishes(pods: &[&str]) -> Wishes {
-        Wishes {
+    fn options(pods: &[&str]) -> InitOptions {
+        InitOptions {
             pods: pods.iter().map(|pod| (*pod).to_owned()).collect(),
             state: "/var/lib/jellypin".into(),
-            ..Wishes::default()
+            ..InitOptions::default()
         }
     }
 
     #[test]
     fn one_server_in_clear() {
         assert_eq!(
-            wishes(&["http://jellyfin:8096"]).text(),
+            options(&["http://jellyfin:8096"]).text(),
             "# Made by `jellypin init`. All other keys have their defaults: see docs/configuration.md.\n\n\
              [listen]\nhttp = \"0.0.0.0:8096\"\n\n\
              # What must survive a restart.\n[state]\npath = \"/var/lib/jellypin\"\n\n\
@@ -222,7 +222,7 @@ mod tests {
     fn the_questions_lead_to_several_servers_over_https() {
         let answers = "http://10.0.0.11:8096\nfilms=http://10.0.0.12:8096\n\n/key\nmedia.example.org\nme@example.org\n";
         let mut questions = Vec::new();
-        let asked = wishes(&[]).ask(&mut Cursor::new(answers), &mut questions, |_| None).expect("answers");
+        let asked = options(&[]).ask_questions(&mut Cursor::new(answers), &mut questions, |_| None).expect("answers");
         let text = asked.text();
         for part in [
             "http = \"0.0.0.0:80\"\nhttps = \"0.0.0.0:443\"\n",
@@ -235,9 +235,9 @@ mod tests {
         }
         let asked = String::from_utf8_lossy(&questions).into_owned();
         assert_eq!((asked.matches("URL of").count(), asked.matches("empty: ").count()), (3, 5), "{asked}");
-        assert!(wishes(&[]).ask(&mut Cursor::new("\n"), &mut Vec::new(), |_| None).is_err(), "no server");
+        assert!(options(&[]).ask_questions(&mut Cursor::new("\n"), &mut Vec::new(), |_| None).is_err(), "no server");
         assert!(
-            wishes(&[]).ask(&mut Cursor::new("http://a:1\n"), &mut Vec::new(), |_| None).is_err(),
+            options(&[]).ask_questions(&mut Cursor::new("http://a:1\n"), &mut Vec::new(), |_| None).is_err(),
             "the terminal ends"
         );
     }
@@ -246,8 +246,9 @@ mod tests {
     fn an_answer_that_cannot_be_used_is_asked_for_again() {
         let answers = "ftp://x\nhttp://10.0.0.11:8096\n\n/nowhere/key\n\n\n";
         let mut questions = Vec::new();
-        let begun = Wishes { output: "tty.toml".into(), ..wishes(&[]) };
-        let asked = begun.ask(&mut Cursor::new(answers), &mut questions, Wishes::refusal).expect("answers");
+        let begun = InitOptions { output: "tty.toml".into(), ..options(&[]) };
+        let asked =
+            begun.ask_questions(&mut Cursor::new(answers), &mut questions, InitOptions::refusal).expect("answers");
         assert_eq!((&asked.pods[..], asked.api_key_file), (&["http://10.0.0.11:8096".to_owned()][..], None));
         let asked = String::from_utf8_lossy(&questions).into_owned();
         assert!(asked.contains("[pools.main.pods] a: ") && asked.contains("/nowhere/key"), "{asked}");
@@ -263,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_is_given_stays_text() {
-        let text = wishes(&["a=http://x\"\n[evil]:1"]).text();
+        let text = options(&["a=http://x\"\n[evil]:1"]).text();
         assert!(toml::from_str::<toml::Table>(&text).is_ok_and(|table| !table.contains_key("evil")), "{text}");
     }
 }

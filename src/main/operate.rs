@@ -1,4 +1,4 @@
-//! A running proxy obeys its operator: signals, changed files, and wishes at the admin API.
+//! A running proxy obeys its operator: signals, changed files, and requests at the admin API.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use jellypin::{
-    admin::{Wanted, Wish},
+    admin::{OperatorRequest, Wanted},
     app::{self, App},
     config::{self, Keys, Loaded, ProcessEnvironment},
 };
@@ -49,7 +49,7 @@ pub(super) struct Operator {
 /// What ends the loop.
 enum Next {
     Reload(&'static str),
-    Wish(Wish),
+    OperatorRequest(OperatorRequest),
     HandOver,
     Stop,
 }
@@ -68,14 +68,14 @@ impl Operator {
                 _ = signals.hangup.recv() => Next::Reload("signal"),
                 () = self.watch.changed(), if self.watches_files => Next::Reload("file"),
                 _ = signals.upgrade.recv() => Next::HandOver,
-                Some(wish) = self.app.wishes.recv() => Next::Wish(wish),
+                Some(operator_request) = self.app.operator_requests.recv() => Next::OperatorRequest(operator_request),
                 _ = signals.terminate.recv() => Next::Stop,
                 _ = signals.interrupt.recv() => Next::Stop,
             };
             match next {
                 // The log has said why it failed.
                 Next::Reload(by) => drop(self.reload(by).await),
-                Next::Wish(Wish { what, answer }) => {
+                Next::OperatorRequest(OperatorRequest { what, answer }) => {
                     let said = match what {
                         Wanted::Reload => self.reload("admin").await,
                         Wanted::Difference => self.difference(),
@@ -165,16 +165,19 @@ impl Operator {
     }
 
     async fn try_to_hand_over(&mut self) -> io::Result<u32> {
+        if self.app.is_rolling() {
+            return Err(io::Error::other("pods are being restarted one after the other; try again when that is over"));
+        }
         let successor = Successor::start()?;
         successor.prepare(self.app.sockets()?).await?;
         let served = match self.app.pause().await {
             true => successor.serve().await,
-            false => Err(io::Error::other("the files could not be closed")),
+            false => Err(io::Error::other("sessions still move, or the files could not be closed; try again")),
         };
         match served {
             Ok(pid) => {
                 systemd::is_now(pid);
-                self.app.leave();
+                self.app.stop_serving();
             }
             Err(_) => self.app.resume(),
         }

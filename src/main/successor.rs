@@ -24,7 +24,7 @@ pub(super) struct Successor {
 }
 
 impl Successor {
-    /// Starts the program anew, as it lies on the disk now, with the arguments of this process.
+    /// Starts the program that is on the disk, with the arguments of this process.
     pub(super) fn start() -> io::Result<Successor> {
         if std::process::id() == 1 {
             return Err(io::Error::other("a container ends with its first process; replace the container"));
@@ -41,7 +41,7 @@ impl Successor {
         let channel = self.channel.again()?;
         blocking(move || {
             channel.send_sockets(&sockets)?;
-            channel.hear(PREPARED, PREPARING).map(drop)
+            channel.expect_message(PREPARED, PREPARING).map(drop)
         })
         .await
     }
@@ -50,8 +50,8 @@ impl Successor {
     pub(super) async fn serve(mut self) -> io::Result<u32> {
         let channel = self.channel.again()?;
         blocking(move || {
-            channel.say(GO)?;
-            channel.hear(SERVING, STARTING).map(drop)
+            channel.send_message(GO)?;
+            channel.expect_message(SERVING, STARTING).map(drop)
         })
         .await?;
         let mut child = self.child.take().ok_or_else(|| io::Error::other("it is gone"))?;
@@ -88,13 +88,13 @@ impl Predecessor {
 
     /// Waits until the old process has closed its files.
     pub(super) fn await_go(&self) -> io::Result<()> {
-        self.0.say(PREPARED)?;
-        self.0.hear(GO, STARTING).map(drop)
+        self.0.send_message(PREPARED)?;
+        self.0.expect_message(GO, STARTING).map(drop)
     }
 
     /// This process serves.
     pub(super) fn serves(&self) -> io::Result<()> {
-        self.0.say(SERVING)
+        self.0.send_message(SERVING)
     }
 }
 

@@ -88,7 +88,7 @@ pub struct Waiting {
 pub enum Admitted {
     Now(Slot),
     Later(Waiting),
-    /// Too many wait already.
+    /// Too many that are as urgent wait already.
     Full,
 }
 
@@ -121,7 +121,7 @@ impl ConcurrencyLimit {
         if self.waiting.load(Ordering::SeqCst) >= queue {
             // Those that have left still stand in the queue.
             self.forget_gone(&mut queues);
-            if self.waiting.load(Ordering::SeqCst) >= queue {
+            if self.waiting.load(Ordering::SeqCst) >= queue && !self.turn_away(&mut queues, urgency) {
                 return Admitted::Full;
             }
         }
@@ -217,6 +217,16 @@ impl ConcurrencyLimit {
                 }
             }
         }
+    }
+
+    /// Makes room for one that is more urgent: the newest of the least urgent that wait has waited in
+    /// vain. Returns whether there was one.
+    fn turn_away(&self, queues: &mut Queues, urgency: Urgency) -> bool {
+        let mut less_urgent = queues.lines.iter_mut().skip(urgency.line() + 1).rev();
+        // Dropping the sender tells it.
+        let is_gone = less_urgent.find_map(VecDeque::pop_back).is_some();
+        self.waiting.fetch_sub(usize::from(is_gone), Ordering::SeqCst);
+        is_gone
     }
 
     fn forget_gone(&self, queues: &mut Queues) {

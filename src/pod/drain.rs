@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::sync::watch;
 
-use super::Status;
+use super::{Epoch, Status};
 
 /// The latest order to drain a pod, and what goes with it.
 pub struct DrainOrder {
     round: AtomicU32,
+    /// The epoch of the process that is to drain; 0 for none.
+    ordered: AtomicU32,
     gives_up_lead: AtomicBool,
     is_removed: AtomicBool,
     /// Reports that it gives up the lead to those who follow the pod's status.
@@ -19,6 +21,7 @@ impl DrainOrder {
     pub(super) fn new(reporter: watch::Sender<Status>) -> DrainOrder {
         DrainOrder {
             round: AtomicU32::new(0),
+            ordered: AtomicU32::new(0),
             gives_up_lead: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),
             reporter,
@@ -33,6 +36,21 @@ impl DrainOrder {
     /// Begins the operator's new order to drain it, which replaces earlier ones.
     pub fn begin_round(&self) -> u32 {
         self.round.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The process of this epoch is to drain, also if it is down for a moment.
+    pub fn order(&self, epoch: Epoch) {
+        self.ordered.store(epoch.0, Ordering::Release);
+    }
+
+    /// Takes that back. Returns whether it stood for this epoch.
+    pub fn take_back(&self, epoch: Epoch) -> bool {
+        epoch != Epoch(0) && self.ordered.swap(0, Ordering::AcqRel) == epoch.0
+    }
+
+    /// Whether the process of this epoch is to drain.
+    pub fn is_ordered(&self, epoch: Epoch) -> bool {
+        epoch != Epoch(0) && self.ordered.load(Ordering::Acquire) == epoch.0
     }
 
     /// Whether it gives up the lead of its pool while it drains.

@@ -34,6 +34,18 @@ impl From<Vec<Arc<Pool>>> for Pools {
     }
 }
 
+/// How it is found out whether a pool's pods serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Check {
+    /// They are Jellyfin's.
+    #[default]
+    Jellyfin,
+    /// They are not, and serve as long as they take connections.
+    Connection,
+    /// They are not, and serve as long as they answer this path well.
+    Path(String),
+}
+
 /// The pods that serve a route: those that its source names, and those still serving that it no
 /// longer names.
 pub struct Pool {
@@ -41,6 +53,7 @@ pub struct Pool {
     /// The pods' own BaseUrl: empty, or like `/jellyfin`.
     pub base_path: Arc<str>,
     pods: ArcSwap<Vec<Arc<Pod>>>,
+    check: ArcSwap<Check>,
     /// The names of the pods that stand by.
     standby: ArcSwap<Vec<String>>,
     /// How pods are woken, by their names.
@@ -56,6 +69,7 @@ impl Pool {
             name: name.into(),
             base_path: base_path.into(),
             pods: ArcSwap::default(),
+            check: ArcSwap::default(),
             standby: ArcSwap::default(),
             wake: ArcSwap::default(),
             members: watch::Sender::new(()),
@@ -66,6 +80,16 @@ impl Pool {
     /// The present pods, in name order.
     pub fn pods(&self) -> arc_swap::Guard<Arc<Vec<Arc<Pod>>>> {
         self.pods.load()
+    }
+
+    /// How it is found out whether its pods serve.
+    pub fn check(&self) -> Arc<Check> {
+        self.check.load_full()
+    }
+
+    /// Finds that out in this way from now on.
+    pub fn set_check(&self, check: &Check) {
+        self.check.store(Arc::new(check.clone()));
     }
 
     /// Takes the names of the pods that get clients only while no other pod is ready.

@@ -23,6 +23,14 @@ pub enum Suspicion {
     Broken,
 }
 
+/// What was suspected until a probe ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Suspected {
+    pub gravest: Option<Suspicion>,
+    /// The process announced its end, whatever else was suspected of it.
+    pub farewell: bool,
+}
+
 /// What was suspected of a pod since its last probe.
 #[derive(Default)]
 pub struct Suspicions {
@@ -61,13 +69,13 @@ impl Suspicions {
         self.refused.load(Ordering::Acquire)
     }
 
-    /// Takes the gravest suspicion, and forgets the others.
-    pub fn take(&self) -> Option<Suspicion> {
+    /// Takes what was suspected, and forgets it.
+    pub fn take(&self) -> Suspected {
         let refused = self.refused.swap(false, Ordering::AcqRel);
         let farewell = self.farewell.swap(false, Ordering::AcqRel);
         let broken = self.broken.swap(false, Ordering::AcqRel);
         let lighter = || if farewell { Some(Suspicion::Farewell) } else { broken.then_some(Suspicion::Broken) };
-        if refused { Some(Suspicion::Refused) } else { lighter() }
+        Suspected { gravest: if refused { Some(Suspicion::Refused) } else { lighter() }, farewell }
     }
 
     /// Counts a gateway-type failure; returns how many there were within this time.
@@ -95,12 +103,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gravest_suspicion_is_taken_first_and_the_others_are_gone_then() {
+    fn the_gravest_suspicion_hides_no_farewell_and_all_are_gone_then() {
         let suspicions = Suspicions::default();
         suspicions.report(Suspicion::Broken);
         suspicions.report(Suspicion::Refused);
         suspicions.report(Suspicion::Farewell);
-        assert_eq!(suspicions.take(), Some(Suspicion::Refused));
-        assert_eq!(suspicions.take(), None);
+        assert_eq!(suspicions.take(), Suspected { gravest: Some(Suspicion::Refused), farewell: true });
+        assert_eq!(suspicions.take(), Suspected::default());
+        suspicions.report(Suspicion::Broken);
+        assert_eq!(suspicions.take(), Suspected { gravest: Some(Suspicion::Broken), farewell: false });
     }
 }

@@ -6,7 +6,7 @@ mod tls;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -32,6 +32,8 @@ pub struct TransportConfig {
 /// How one pod is spoken to now. A reload may change it.
 pub struct Transport {
     config: ArcSwap<TransportConfig>,
+    /// Whether the configuration has a host. Each request asks, and few pods have one.
+    has_host: AtomicBool,
     /// Grows with each change. A kept connection of an earlier number is not used again.
     number: AtomicU32,
     /// Why the last handshake failed, in words.
@@ -65,7 +67,7 @@ pub async fn secure(pod: &Pod, stream: TcpStream, longest: Duration) -> Result<T
             Ok(TransportStream::Tls(Box::new(stream)))
         }
         Ok(Err(error)) => {
-            let Some(why) = tls::words(&error) else { return Err(HandshakeError::Broken) };
+            let Some(why) = tls::handshake_failure(&error) else { return Err(HandshakeError::Broken) };
             transport.record_trouble(pod, why);
             Err(HandshakeError::Untrusted)
         }
@@ -76,6 +78,7 @@ impl Transport {
     pub(super) fn new(config: &TransportConfig) -> Transport {
         Transport {
             config: ArcSwap::from_pointee(config.clone()),
+            has_host: AtomicBool::new(config.host.is_some()),
             number: AtomicU32::new(0),
             trouble: ArcSwapOption::empty(),
         }
@@ -86,6 +89,7 @@ impl Transport {
         let is_other = **self.config.load() != *config;
         if is_other {
             self.config.store(Arc::new(config.clone()));
+            self.has_host.store(config.host.is_some(), Ordering::Release);
             self.trouble.store(None);
             self.number.fetch_add(1, Ordering::Release);
         }
@@ -99,6 +103,9 @@ impl Transport {
 
     /// The `Host` that the pod is told in place of the client's.
     pub fn host(&self) -> Option<HeaderValue> {
+        if !self.has_host.load(Ordering::Acquire) {
+            return None;
+        }
         self.config.load().host.clone()
     }
 
@@ -111,7 +118,7 @@ impl Transport {
         self.trouble.load_full()
     }
 
-    /// What was trusted until now is looked at anew, so that no kept connection hides the trouble.
+    /// What was trusted until now is looked at again, so that no kept connection hides the trouble.
     fn record_trouble(&self, pod: &Pod, why: String) {
         let before = self.trouble.swap(Some(Arc::new(why.clone())));
         if before.is_none() {

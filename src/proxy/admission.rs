@@ -52,7 +52,7 @@ impl Admission {
         let Some(decoded) = canonical::decoded_path(uri.path()) else { return false };
         let changes = |(index, shared): (usize, &PoolState)| {
             let path =
-                jellyfin::controller_path(canonical::below_base(&shared.pool.base_path, &decoded), shared.legacy());
+                jellyfin::controller_path(canonical::below_base(&shared.pool.base_path, &decoded), shared.prefixes());
             let act = WriteScope::of(method, path).and_then(WriteScope::act);
             act.is_some_and(|act| act != Act::UserData)
                 || Revocation::of(method, path, uri.query().unwrap_or_default()).is_some()

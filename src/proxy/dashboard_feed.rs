@@ -1,8 +1,8 @@
-//! What an administrator's socket hears of the whole pool: new entries of the activity log, and tasks.
+//! What an administrator's socket gets of the whole pool: new entries of the activity log, and tasks.
 //!
 //! A pod tells its own sockets what it does itself. The log is in the database, so any pod knows its
-//! newest entry. Tasks run on the leader. One poll asks for all sockets of a pool that listen. What
-//! their own pods say is then left out: it would be heard twice, or be of tasks that nobody sees.
+//! newest entry. Tasks run on the leader. One poll serves all sockets of a pool that listen. The
+//! relay drops the same messages of their own pods, which would come twice or be of other tasks.
 
 mod polls;
 
@@ -26,7 +26,7 @@ use crate::{
     },
     jitter,
     pod::Pod,
-    sessions::board::Listener,
+    sessions::board::BoardReader,
     websocket::OwnMessages,
 };
 pub(super) use polls::DashboardPolls;
@@ -52,7 +52,7 @@ pub(super) struct DashboardWatch {
 struct Series {
     /// The client's interval, and the pod at which it subscribed.
     wanted: watch::Sender<Option<(Duration, Arc<Pod>)>>,
-    /// The client hears of the whole pool.
+    /// The client gets the news of the whole pool.
     is_replaced: AtomicBool,
 }
 
@@ -66,12 +66,12 @@ struct SeriesFeed {
     watch: Arc<DashboardWatch>,
     news: News,
     wanted: watch::Receiver<Option<(Duration, Arc<Pod>)>>,
-    listener: Option<Listener<Bytes>>,
+    reader: Option<BoardReader<Bytes>>,
     seen: Option<Arc<Bytes>>,
 }
 
 impl DashboardWatch {
-    /// For a socket whose client may hear of other pods.
+    /// For a socket whose client may see other pods.
     pub(super) fn new(polls: &Arc<DashboardPolls>, pool: usize, sessions: Arc<SessionWatch>) -> Arc<DashboardWatch> {
         let series = || Series { wanted: watch::Sender::new(None), is_replaced: AtomicBool::new(false) };
         Arc::new(DashboardWatch { polls: polls.clone(), pool, sessions, activity: series(), tasks: series() })
@@ -79,7 +79,7 @@ impl DashboardWatch {
 
     /// Reads a message of the client on its way to this pod.
     pub(super) fn read_from_client(&self, text: &str, pod: &Arc<Pod>) {
-        let Some(subscription) = message::wish(text) else { return };
+        let Some(subscription) = message::subscription(text) else { return };
         let (Subscription::Start(subject) | Subscription::Stop(subject)) = subscription;
         let series = match subject {
             Subject::ActivityLogEntry => &self.activity,
@@ -129,7 +129,7 @@ impl DashboardFeed {
             watch: watch.clone(),
             news,
             wanted: watch.series(news).wanted.subscribe(),
-            listener: None,
+            reader: None,
             seen: None,
         };
         DashboardFeed { activity: series(News::Activity), tasks: series(News::Tasks) }
@@ -149,19 +149,19 @@ impl SeriesFeed {
     /// The next message. Cancel safe.
     async fn next(&mut self) -> Utf8Bytes {
         loop {
-            let Some(listener) = &mut self.listener else {
-                self.begin().await;
+            let Some(reader) = &mut self.reader else {
+                self.subscribe().await;
                 continue;
             };
             tokio::select! {
                 // It cannot fail: the pool's board lives as long as the process.
-                _ = listener.snapshots.changed() => {}
+                _ = reader.snapshots.changed() => {}
                 _ = self.wanted.changed() => {
-                    self.listener = None;
+                    self.reader = None;
                     continue;
                 }
             }
-            let Some(now) = listener.snapshots.borrow_and_update().clone() else { continue };
+            let Some(now) = reader.snapshots.borrow_and_update().clone() else { continue };
             let before = self.seen.replace(now.clone());
             // What was there when the client began to listen is no news.
             if before.is_some_and(|before| before != now) {
@@ -171,7 +171,7 @@ impl SeriesFeed {
     }
 
     /// Waits until an administrator listens, and listens for the client.
-    async fn begin(&mut self) {
+    async fn subscribe(&mut self) {
         let Some((interval, pod)) = self.wanted.borrow_and_update().clone() else {
             // It cannot fail: `watch` holds the sender.
             let _ = self.wanted.changed().await;
@@ -185,7 +185,7 @@ impl SeriesFeed {
             // To an API key pods tell nothing: it is no user.
             Some(Viewer::User(user)) if user.is_administrator => {
                 self.seen = None;
-                self.listener = Some(self.watch.polls.listen(self.watch.pool, self.news, interval));
+                self.reader = Some(self.watch.polls.listen(self.watch.pool, self.news, interval));
                 self.watch.series(self.news).is_replaced.store(true, Ordering::Relaxed);
             }
             Some(_) => drop(self.wanted.changed().await),

@@ -189,6 +189,8 @@ impl Dispatcher {
         tried.extend(self.selector.known_to_refuse(ctx)?);
         tried.extend(self.selector.never_set_up(ctx));
         tried.extend(select::asleep(&ctx.pool.pool.pods()));
+        // Pods that never get it. The first attempt at another one costs nobody anything.
+        let excluded = tried.len();
         // The last refusal of the token, and the last other result.
         let (mut refused, mut last) = (None, Err(Refusal::NoPod));
         // The client may live on a pod that is alive but has failed. Refusals by other pods then
@@ -197,21 +199,24 @@ impl Dispatcher {
         // Another pod in place of one that has too much to do must know the session already: a
         // session more on the next pod would only spread the load.
         let mut must_know = false;
+        // It has waited for its turn for as long as a request may.
+        let (began, mut has_waited) = (Instant::now(), false);
         loop {
             let decision = self.selector.select(ctx, &tried);
-            // A living pod's refusal says more than an attempt at a dead pod would.
-            let is_over = |pod: &Pod| (refused.is_some() || last.is_ok()) && !pod.status().is_alive();
+            // A living pod's word says more than an attempt at a dead pod would.
+            let is_over = |pod: &Pod| (refused.is_some() || last.is_ok() || has_waited) && !pod.status().is_alive();
             let Some(decision) = decision.filter(|decision| !is_over(&decision.pod)) else {
                 return self.round_outcome(ctx, refused.filter(|_| !home_failed), last, record);
             };
             let pod = decision.pod.clone();
             let is_known_at = |pod: &Pod| ctx.session().is_some_and(|session| session.is_known_at(pod));
-            if !tried.is_empty() && (ctx.cannot_know_token(&pod) || (must_know && !is_known_at(&pod))) {
+            let is_first = tried.len() == excluded;
+            if !is_first && (ctx.cannot_know_token(&pod) || (must_know && !is_known_at(&pod))) {
                 tried.push(pod.id);
                 continue;
             }
             // What one pod's failure costs the others is bounded.
-            if !tried.is_empty() && !pod.extra_calls.draw(self.shared.forward.queue_time).await {
+            if !is_first && !pod.extra_calls.draw(self.shared.forward.queue_time).await {
                 return Err(Refusal::overloaded(ctx.endpoint));
             }
             record.begin_attempt(&decision);
@@ -253,6 +258,7 @@ impl Dispatcher {
                         return Err(refusal);
                     }
                     must_know |= failure.cause == Cause::Overloaded && ctx.required_token().is_some();
+                    has_waited |= must_know && began.elapsed() >= self.shared.forward.queue_time;
                     record.record_failover(&pod, FailoverReason::Failure(failure.cause));
                     home_failed |= self.selector.may_be_home(ctx, &pod);
                     last = last.or(Err(refusal));
@@ -368,7 +374,7 @@ impl Dispatcher {
         }
         loop {
             let refuses = |pod: &Pod| self.selector.has_refused(ctx, pod);
-            if hold.is_to_be_told() {
+            if hold.is_to_be_logged() {
                 self.hold_log.log_wait(hold, &ctx.pool.pool.name, self.shared.held());
             }
             if Instant::now() >= hold.end || self.shutdown.is_stopping() {

@@ -1,8 +1,8 @@
 //! The SyncPlay groups that a client is shown, of all pods that have some.
 //!
-//! A pod that led before keeps its groups until they end, and only that pod shows them. The pod that
-//! answers is the leader. The others are asked in the client's own name, so that each judges by the
-//! user's rights. Without a group on another pod, this costs one look.
+//! The leader answers. A pod that led before keeps its groups until they end, and only that pod lists
+//! them. So jellypin asks it too, in the client's own name: each pod judges by the user's rights. If
+//! no other pod has a group, this costs one look-up in memory.
 
 use std::{sync::Arc, time::Duration};
 
@@ -145,7 +145,7 @@ impl GroupLists {
         lists
     }
 
-    /// What the pod shows the client. It is asked to the end, also when nobody waits for it any more.
+    /// What the pod shows the client. It is asked to the end, even if the client has left.
     async fn of_pod(&self, ctx: &RequestContext<'_>, pod: &Arc<Pod>, group: Option<&str>) -> Option<Bytes> {
         let session = ctx.session()?;
         let request = MigrationRequest { kind: MigrationKind::KeepHome, ..MigrationRequest::for_request(ctx) };

@@ -1,8 +1,8 @@
-//! SyncPlay groups, as the sockets of their members hear of them; shared by all workers.
+//! SyncPlay groups, as the sockets of their members learn of them; shared by all workers.
 //!
-//! A group lives in one pod's memory. What passes to its members tells its name, its queue, its
-//! place and whether it plays, so that jellypin can make it again where its pod is gone. Only what
-//! pods say counts; a client's word changes nothing here.
+//! A group lives in one pod's memory. The messages to its members say its name, its queue, its place
+//! and whether it plays. From these jellypin makes the group again when its pod is gone. Messages of
+//! clients change nothing here.
 
 pub(super) mod group;
 mod line;
@@ -87,9 +87,9 @@ impl Groups {
         self.all.lock().iter().filter(|group| *group.pool == *pool).cloned().collect()
     }
 
-    /// A group of which a member's socket has heard for the first time, or again. `None` if there is
+    /// A group of which a member's socket has learned. `None` if there is
     /// no room for another.
-    fn hear_of(&self, pool: &Arc<str>, id: &str, begin: impl FnOnce() -> Group) -> Option<Arc<Group>> {
+    fn group_of_socket(&self, pool: &Arc<str>, id: &str, begin: impl FnOnce() -> Group) -> Option<Arc<Group>> {
         let mut all = self.all.lock();
         if let Some(known) = all.iter().find(|group| group.pool == *pool && group.is_known_as(id)) {
             return Some(known.clone());

@@ -73,9 +73,9 @@ impl Identifier {
         (client, origin): (&'a Client, IpAddr),
         is_upgrade: bool,
     ) -> RequestContext<'a> {
-        let Routed { pool: pool_index, legacy, endpoint } = routed;
+        let Routed { pool: pool_index, prefixes, legacy, endpoint } = routed;
         let pool = &self.shared.pools[pool_index];
-        let path = jellyfin::controller_path(canonical::below_base(&pool.pool.base_path, head.uri.path()), legacy);
+        let path = jellyfin::controller_path(canonical::below_base(&pool.pool.base_path, head.uri.path()), prefixes);
         let identity = jellyfin::identify(&head.uri, path, &head.headers, legacy);
         let SentCookie { claim: cookie, is_sent: has_cookie } = cookies.read(&head.headers);
         let keys = Keys { identity, cookie, has_cookie, address: origin, user: None, loads: Loads::new() };
@@ -98,6 +98,7 @@ impl Identifier {
             keys,
             client_session: ClientSession::Unknown,
             target: Target::Home,
+            is_by_key: false,
             may_be_executed: AtomicBool::new(false),
         }
     }
@@ -110,10 +111,10 @@ impl Identifier {
     ) -> RequestContext<'a> {
         let SavedRequest { pool, head, client, origin, is_upgrade } = saved;
         let state = &self.shared.pools[*pool];
-        let legacy = state.legacy();
+        let (prefixes, legacy) = state.prefixes_and_legacy();
         let path = canonical::decoded_path(head.uri.path()).unwrap_or(Cow::Borrowed(head.uri.path()));
-        let path = jellyfin::controller_path(canonical::below_base(&state.pool.base_path, &path), legacy);
-        let routed = Routed { pool: *pool, legacy, endpoint: Endpoint::of(&head.method, path) };
+        let path = jellyfin::controller_path(canonical::below_base(&state.pool.base_path, &path), prefixes);
+        let routed = Routed { pool: *pool, prefixes, legacy, endpoint: Endpoint::of(&head.method, path) };
         self.identify(routed, cookies, head, (client, *origin), *is_upgrade)
     }
 

@@ -37,7 +37,7 @@ use super::{
 use crate::{
     forward::outbound::ReplayBody,
     jellyfin::{
-        client::{ApiCall, items},
+        client::ApiCall,
         endpoint::{self, Act, DocumentKeys, Duty},
         images::Pictures,
         libraries::Library,
@@ -154,7 +154,7 @@ impl InStep {
                 match time::timeout(BEFORE, self.peers.judge(ctx)).await.unwrap_or(Right::Unknown) {
                     Right::Administrator(own) => {
                         begun.is_right = true;
-                        begun.turn = self.peers.turn(ctx.pool_index).await;
+                        begun.turn = self.peers.wait_turn(ctx.pool_index).await;
                         self.look_before(ctx, act, &own, &mut begun.told).await
                     }
                     Right::None => return None,
@@ -260,11 +260,8 @@ impl InStep {
                 let calls = vec![repeated(ctx, body, key)?];
                 Work::Calls { calls, is_gone: ctx.head.method == Method::DELETE, in_files }
             }
-            Plan::Items(ids) => Work::Calls {
-                calls: ids.iter().map(|item| items::delete(item, key)).collect(),
-                is_gone: true,
-                in_files: false,
-            },
+            Plan::Items(items) if items.is_empty() => return Ok(None),
+            Plan::Items(items) => Work::Items(items),
             Plan::Refresh(item) => Work::Refresh { item, call: repeated(ctx, body, key)? },
             Plan::Sidecar { item, option } => Work::Sidecar { item, option, call: repeated(ctx, body, key)? },
             Plan::Pictures(pictures) => Work::Pictures(pictures),

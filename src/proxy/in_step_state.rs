@@ -1,5 +1,5 @@
-//! What all workers share of changes that other pods follow: bounds, turns, and what each pod missed
-//! or has of its own.
+//! What all workers share about changes that other pods follow: limits, the order of changes, and
+//! what each pod missed or has of its own.
 //!
 //! A pod reads the database when it starts, so it misses only what stands in files.
 

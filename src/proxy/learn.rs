@@ -68,12 +68,8 @@ impl Learner {
         if ctx.endpoint == Endpoint::LogOut || decision.is_duty_call(ctx.duty) {
             return;
         }
-        if decision.reason != Reason::Playlist
-            && status.is_success()
-            && let Some(playlist) = identity.playlist.filter(|_| ctx.is_live_segment())
-        {
-            // No other pod has segments of this job.
-            self.shared.pins.learn(Kind::Playlist, playlist, decision.home(), ctx.origin);
+        if status.is_success() {
+            self.learn_running_media(ctx, decision);
         }
         if verdict == Verdict::Accepted
             && let Some(own) = &identity.token
@@ -101,6 +97,21 @@ impl Learner {
         }
         if let Some(stream) = &identity.live_stream {
             pin_live_stream(&self.shared.pins, ctx.session(), stream, decision.home(), ctx.origin);
+        }
+    }
+
+    /// The pod has what only the pod that runs it has: a live segment, stream or recording.
+    fn learn_running_media(&self, ctx: &RequestContext<'_>, decision: &Decision) {
+        let identity = &ctx.keys.identity;
+        let learn = |kind, key: Option<&str>| {
+            if let Some(key) = key {
+                self.shared.pins.learn(kind, key, decision.home(), ctx.origin);
+            }
+        };
+        if decision.reason != Reason::Playlist && ctx.is_live_segment() {
+            learn(Kind::Playlist, identity.playlist);
+        } else if decision.reason != Reason::LiveStream && ctx.is_for_open_stream() {
+            learn(Kind::LiveStream, identity.live_file.or(identity.live_stream.as_deref()));
         }
     }
 
@@ -181,7 +192,7 @@ impl Learner {
                 }
             }
             StateReport::Playing => session.calls.record_playing(&reported_by, replayed(sessions::PROGRESS)),
-            StateReport::Stopped => session.calls.record_playing(&reported_by, None),
+            StateReport::Stopped => session.calls.forget_playing(&reported_by),
         }
         if report != StateReport::Capabilities {
             self.notify_transcoder(ctx, session, replay_body, pod, report);
@@ -209,7 +220,7 @@ impl Learner {
 }
 
 /// Pins an open live stream: for its viewer, and for requests that name no user.
-fn pin_live_stream(pins: &Pins, viewer: Option<&Arc<Session>>, id: &str, home: PodInstance, from: IpAddr) {
+pub(super) fn pin_live_stream(pins: &Pins, viewer: Option<&Arc<Session>>, id: &str, home: PodInstance, from: IpAddr) {
     pins.learn(Kind::LiveStream, id, home, from);
     if let Some(viewer) = viewer {
         pins.learn(Kind::LiveStream, &select::viewer_stream_key(viewer, id), home, from);

@@ -3,7 +3,7 @@
 //! This module logs the events `log_in_failed` and `log_in_braked`.
 //! fail2ban and CrowdSec read them (`deploy/fail2ban`, `deploy/crowdsec`).
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -76,10 +76,16 @@ impl LogInBrake {
                 None => ctx.origin.to_string(),
             },
         };
-        let shown = shown(&user);
-        match self.shared.limits.log_in.begin(ctx.origin, &user, Instant::now()) {
+        self.start(ctx.origin, &user, &user)
+    }
+
+    /// Takes a place for a log-in from this address. `key` is whom failures count for, and `user` whom
+    /// the log names.
+    pub(super) fn start(&self, origin: IpAddr, key: &str, user: &str) -> Result<LogIn, Refusal> {
+        let shown = shown(user);
+        match self.shared.limits.log_in.start_attempt(origin, key, Instant::now()) {
             Ok(attempt) => Ok(LogIn { attempt, user: shown }),
-            Err(braked) => Err(self.braked(braked, ctx, &shown)),
+            Err(braked) => Err(self.braked(braked, origin, &shown)),
         }
     }
 
@@ -88,12 +94,12 @@ impl LogInBrake {
         body.map_err(|_| Refusal::ClientSilent)
     }
 
-    fn braked(&self, braked: Braked, ctx: &RequestContext<'_>, user: &str) -> Refusal {
-        let Braked { scope, retry_after_s, is_to_be_told } = braked;
-        if is_to_be_told {
+    fn braked(&self, braked: Braked, origin: IpAddr, user: &str) -> Refusal {
+        let Braked { scope, retry_after_s, is_to_be_logged } = braked;
+        if is_to_be_logged {
             tracing::warn!(
                 event = "log_in_braked",
-                client.address = %ctx.origin,
+                client.address = %origin,
                 user.name = user,
                 scope = scope.name(),
                 retry_after_s,
@@ -104,8 +110,8 @@ impl LogInBrake {
         Refusal::LogInBraked(retry_after_s)
     }
 
-    /// Records how a log-in ended. `status` is `None` if no pod answered it.
-    pub(super) fn record_end(&self, log_in: LogIn, ctx: &RequestContext<'_>, status: Option<StatusCode>) {
+    /// Records how a log-in ended. `status` is `None` if nobody answered it.
+    pub(super) fn record_end(&self, log_in: LogIn, origin: IpAddr, status: Option<StatusCode>) {
         if status != Some(StatusCode::UNAUTHORIZED) {
             let has_signed_in = status.is_some_and(|status| status.is_success());
             return self.shared.limits.log_in.did_not_fail(&log_in.attempt, has_signed_in, Instant::now());
@@ -113,7 +119,7 @@ impl LogInBrake {
         self.failures.inc();
         tracing::warn!(
             event = "log_in_failed",
-            client.address = %ctx.origin,
+            client.address = %origin,
             user.name = log_in.user,
             "a log-in failed"
         );

@@ -14,7 +14,7 @@ mod task;
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
 
 use super::{
     own_users::OwnUsers,
@@ -34,6 +34,7 @@ use crate::{
         mint_limiter::Priority,
         session::{MigrationOutcome, MigrationRole, MoveReason},
     },
+    shutdown::Shutdown,
 };
 use migration::Migration;
 
@@ -88,6 +89,7 @@ pub(super) struct Migrator {
     user_data: Arc<UserData>,
     own_users: OwnUsers,
     metrics: Metrics,
+    shutdown: Shutdown,
 }
 
 impl Migrator {
@@ -95,10 +97,10 @@ impl Migrator {
         shared: Arc<SharedState>,
         pods: Arc<PodClient>,
         user_data: Arc<UserData>,
-        metrics: Metrics,
+        (metrics, shutdown): (Metrics, Shutdown),
     ) -> Migrator {
         let own_users = OwnUsers::new(shared.clone(), pods.clone());
-        Migrator { shared, pods, user_data, own_users, metrics }
+        Migrator { shared, pods, user_data, own_users, metrics, shutdown }
     }
 
     /// The token by which the pod knows the client. Migrates the session if its home is gone and
@@ -122,18 +124,37 @@ impl Migrator {
         if !ctx.depends_on_token() || session.migrations.is_refused(place) || !may_migrate_to(ctx, session, pod) {
             return Ok(None);
         }
+        let failed = |cause| Err(Failure { cause, may_be_received: false, on_reused_connection: false });
         let priority = if ctx.is_upgrade { Priority::Idle } else { Priority::Waiting };
-        match self.migrate(session, pod, MigrationRequest { priority, ..MigrationRequest::for_request(ctx) }).await {
+        let migrating = self.migrate(session, pod, MigrationRequest { priority, ..MigrationRequest::for_request(ctx) });
+        // Many clients may move at once. The migration keeps its place, and the client's next request
+        // finds it further.
+        let Ok(migrated) = time::timeout(self.shared.forward.queue_time, migrating).await else {
+            return failed(Cause::Overloaded);
+        };
+        match migrated {
             _ if session.is_ended() => no_token(),
             MigrationOutcome::Done => Ok(session.token_at(place)),
             MigrationOutcome::Refused | MigrationOutcome::Ended => Ok(None),
             MigrationOutcome::Failed => {
                 // A mint on the next pod in its place would leave sessions on both.
                 let is_slow = pod.status().is_alive() && pod.vitals.condition() != Condition::Well;
-                let cause = if is_slow { Cause::Overloaded } else { Cause::Lost };
-                Err(Failure { cause, may_be_received: false, on_reused_connection: false })
+                // The process that took this one's place can mint, and this one cannot keep what it mints.
+                failed(if is_slow || self.shutdown.is_leaving() { Cause::Overloaded } else { Cause::Lost })
             }
         }
+    }
+
+    /// The token for a call in the client's name to the pod that answered its request. Unlike the
+    /// request itself, the call needs one that the pod knows.
+    pub(super) async fn token_for_call(self: &Arc<Self>, ctx: &RequestContext<'_>, pod: &Arc<Pod>) -> Option<Token> {
+        let Some(session) = ctx.session() else { return ctx.keys.identity.token.as_deref().map(Token::new) };
+        let place = PodInstance::of(pod);
+        let is_refused = session.migrations.is_refused(place);
+        if session.token_at(place).is_none() && !is_refused && may_migrate_to(ctx, session, pod) {
+            self.migrate(session, pod, MigrationRequest::for_request(ctx)).await;
+        }
+        session.token_at(place).filter(|_| !session.is_ended())
     }
 
     /// Makes a session known to a pod, or waits for the task that already does. Dropping this does
@@ -150,9 +171,10 @@ impl Migrator {
             MigrationRole::Lead(lead) => {
                 let outcome = lead.outcome.subscribe();
                 let (migrator, session, pod) = (self.clone(), session.clone(), pod.clone());
-                tokio::spawn(
-                    Migration { migrator, session, pod, migration_request, urgent: lead.urgent }.run(lead.outcome),
-                );
+                // If it were dropped after the pod's log-in, nobody would know the session's only token.
+                let shutdown = self.shutdown.clone();
+                let migration = Migration { migrator, session, pod, migration_request, urgent: lead.urgent };
+                tokio::spawn(shutdown.track(migration.run(lead.outcome)));
                 outcome
             }
         };

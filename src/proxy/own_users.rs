@@ -1,5 +1,5 @@
-//! Learns which users each pod has, where pods have databases of their own. Users are one by their
-//! names.
+//! Learns which users each pod has, if pods have databases of their own. Users of one name count as
+//! one user.
 //!
 //! What clients see of it is in `server_id/users`.
 
@@ -184,7 +184,14 @@ impl OwnUsers {
             let id = ServerId::parse(&user.id.replace('-', ""))?;
             Some(OwnUser { name: user.name, id, is_disabled: user.is_disabled })
         });
-        users.set(pod, own.collect());
+        for user in users.set(pod, own.collect()) {
+            tracing::warn!(
+                user.id = user.as_str(),
+                pod.pool = &*pod.pool,
+                pod.name = &*pod.name,
+                "a user has a name that is another user's on another pod, and stays apart"
+            );
+        }
         true
     }
 }

@@ -1,8 +1,8 @@
 //! Play sessions under another id at a pod that makes them go on.
 //!
-//! In a build where pods hold leases of transcodes, no other pod may make a segment of a play session
-//! until the lease of its dead owner has run out, which takes half a minute. Under a new id it may
-//! at once. Only the pod sees that id: computed playlists go to it under the client's own.
+//! Some builds give a pod a lease of each transcode that it runs. If that pod dies, no other pod may
+//! make a segment of that play session until the lease ends, half a minute later. Under a new id
+//! another pod may at once. Only the pod sees that id: computed playlists go to it under the client's own.
 
 use std::sync::{
     Arc,

@@ -89,7 +89,7 @@ impl PodLifecycle {
     }
 
     /// Ends: another process serves the pods from now on.
-    pub fn leave(&self) {
+    pub fn retire(&self) {
         self.is_replaced.cancel();
     }
 
@@ -210,13 +210,13 @@ fn wire(
 ) -> Arc<PodLifecycle> {
     let pods = Arc::new(PodClient::new(Arc::new(Forward::new(shared.forward.clone())), shared.own_databases()));
     let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
-    let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data, metrics.clone()));
+    let observers = (metrics.clone(), shutdown.clone());
+    let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data, observers.clone()));
     let broadcast = Broadcast::new(shared.clone(), pods.clone(), shutdown.clone());
     let visits = Arc::new(Visits::new(shared.clone(), pods.clone(), shutdown.clone()));
     let drainer = Arc::new(Drainer::new(shared.clone(), (migrator.clone(), visits.clone()), shutdown.clone()));
     let returns = Returns::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
     let checks = PodChecks::new(shared.clone(), pods.clone());
-    let observers = (metrics.clone(), shutdown.clone());
     let roller = Roller::new(shared.clone(), (pods.clone(), drainer.clone()), observers, rolls);
     let is_replaced = CancellationToken::new();
     Arc::new(PodLifecycle {
@@ -247,7 +247,7 @@ fn look_at(lifecycle: &Arc<PodLifecycle>, pool: &Arc<Pool>) {
         let (lifecycle, pod, pool) = (lifecycle.clone(), pod.clone(), pool.clone());
         if pod.drain.is_removed() && seen.leaving.insert(pod.id) {
             let (lifecycle, pod, pool) = (lifecycle.clone(), pod.clone(), pool.clone());
-            begin(&shutdown, async move {
+            spawn_until_shutdown(&shutdown, async move {
                 lifecycle.drainer.clone().drain_removed(pool.clone(), pod.clone()).await;
                 if let Some(seen) = lifecycle.seen.lock().get_mut(&pool.name) {
                     seen.leaving.remove(&pod.id);
@@ -255,9 +255,9 @@ fn look_at(lifecycle: &Arc<PodLifecycle>, pool: &Arc<Pool>) {
             });
         }
         if status.is_alive() && seen.epochs.insert(pod.id, status.epoch) != Some(status.epoch) {
-            begin(&shutdown, lifecycle.on_new_instance(pod, pool));
+            spawn_until_shutdown(&shutdown, lifecycle.on_new_instance(pod, pool));
         } else if status.is_alive() && was_away {
-            begin(&shutdown, async move { lifecycle.returns.pod_returned(&pod, &pool, false).await });
+            spawn_until_shutdown(&shutdown, async move { lifecycle.returns.pod_returned(&pod, &pool, false).await });
         }
     }
     let is_there = |id: &PodId| pods.iter().any(|pod| pod.id == *id);
@@ -266,7 +266,7 @@ fn look_at(lifecycle: &Arc<PodLifecycle>, pool: &Arc<Pool>) {
 }
 
 /// Does something in a task of its own, until the shutdown.
-fn begin(shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
+fn spawn_until_shutdown(shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
     let shutdown = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {

@@ -12,7 +12,7 @@ use crate::{
         Secret,
         cookie::{CookieConfig, Cookies},
     },
-    jellyfin::Legacy,
+    jellyfin::{Legacy, Prefixes},
     leader::{
         Leader,
         writer::{Writer, WriterConfig},
@@ -138,11 +138,23 @@ impl PoolState {
         self.cookies.store(Arc::new(Cookies::new(&self.cookie, keys, &self.pool.pods())));
     }
 
-    /// Whether the pods accept legacy credentials. During an upgrade, one such pod is enough.
+    /// Whether the pods accept legacy credentials.
     pub(super) fn legacy(&self) -> Legacy {
-        if let Some(legacy) = self.legacy {
-            return legacy;
-        }
-        if self.pool.pods().iter().any(|pod| pod.info.may_be_legacy()) { Legacy::Accepted } else { Legacy::Ignored }
+        self.legacy.unwrap_or_else(|| self.prefixes_and_legacy().1)
+    }
+
+    /// What the pods do with prefixes of old, whatever is configured.
+    pub(super) fn prefixes(&self) -> Prefixes {
+        self.prefixes_and_legacy().0
+    }
+
+    /// Both by one look at the pods. During an upgrade, one pod of old is enough.
+    pub(super) fn prefixes_and_legacy(&self) -> (Prefixes, Legacy) {
+        let (prefixes, legacy) = if self.pool.pods().iter().any(|pod| pod.info.may_be_legacy()) {
+            (Prefixes::Stripped, Legacy::Accepted)
+        } else {
+            (Prefixes::Kept, Legacy::Ignored)
+        };
+        (prefixes, self.legacy.unwrap_or(legacy))
     }
 }

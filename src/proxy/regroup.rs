@@ -1,4 +1,4 @@
-//! Makes SyncPlay groups again where their pod is gone, or sends its clients away.
+//! Makes SyncPlay groups again when their pod is gone or sends its clients away.
 //!
 //! The new leader gets the group with all its members, its queue and its place. Their players go on
 //! meanwhile, and the new pod's first command brings them together. Everything is done in the
@@ -77,7 +77,7 @@ impl Regrouper {
         let leader = of.leader.current();
         for group in self.shared.groups.of_pool(&of.pool.name) {
             let is_to_move = self.shared.groups.are_to_move(&of.pool, group.location.place(), leader.as_deref());
-            if is_to_move && group.moving.begin() {
+            if is_to_move && group.moving.start_gathering() {
                 let regrouper = self.clone();
                 tokio::spawn(self.shutdown.track(async move { regrouper.regroup(index, &group).await }));
             }

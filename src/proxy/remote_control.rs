@@ -237,7 +237,7 @@ impl RemoteController {
         }
         let own = ctx.session().and_then(|session| session.token_at(PodInstance::of(own_pod)));
         let own = own.as_ref().map(Token::as_str).or(ctx.keys.identity.token.as_deref())?;
-        let key = self.lists.key_for(ctx.pool)?;
+        let key = self.lists.key_for(ctx.pool).and(self.shared.api_key_of(pod))?;
         match self.pods.call(own_pod, &Caller::of(ctx), users::who_am_i(own)).await.ok()? {
             // An API key is valid on every pod.
             TokenStatus::Known { user: None, .. } if ctx.session().is_none() => Some(CallerThere::Own(None)),

@@ -1,6 +1,6 @@
 //! Step 1, route: which pool a request is for.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use http::{HeaderValue, Response, StatusCode, header, request};
 
@@ -15,10 +15,18 @@ use super::{
 use crate::{
     forward::head::{self, Client},
     hop,
-    jellyfin::{Legacy, canonical, controller_path, endpoint},
+    jellyfin::{Prefixes, canonical, controller_path, endpoint},
+    pod::Pool,
     route::{Target, https::ACME, rules},
     websocket::handshake::UpgradeKind,
 };
+
+/// Where a request goes.
+pub(super) enum Destination {
+    Jellyfin(Routed),
+    /// A pool that is not Jellyfin's. The head is as the client sent it.
+    Plain(Arc<Pool>),
+}
 
 /// Why a request goes to no pool.
 pub(super) enum Unrouted {
@@ -38,7 +46,7 @@ pub(super) fn route(
     head: &mut request::Parts,
     (client, origin, asked): (&Client, IpAddr, UpgradeKind),
     record: &mut RequestRecord,
-) -> Result<Routed, Unrouted> {
+) -> Result<Destination, Unrouted> {
     normalize(head)?;
     if let UpgradeKind::Malformed(why) = asked {
         return Err(Refusal::Malformed(why).into());
@@ -63,6 +71,14 @@ pub(super) fn route(
     }
     let index = match &route.target {
         Target::Pool(index) => *index,
+        Target::Plain(index) => {
+            if !shared.router.is_plainly(route, host, head.uri.path()) {
+                return Err(Refusal::Malformed("servers read its path in two ways").into());
+            }
+            let pool = shared.plain[*index].clone();
+            record.pool = Some(pool.clone());
+            return Ok(Destination::Plain(pool));
+        }
         Target::Redirect(to) => {
             let location = HeaderValue::try_from(rules::redirected(to, &route.prefix, &head.uri));
             return Err(location.map_or(Unrouted::Refused(Refusal::NoRoute), Unrouted::Redirected));
@@ -70,11 +86,18 @@ pub(super) fn route(
     };
     let pool = &shared.pools[index];
     record.pool = Some(pool.pool.clone());
-    let (is_socket, legacy) = (asked == UpgradeKind::Socket, pool.legacy());
-    let endpoint = canonical::canonicalize(head, &pool.pool.base_path, legacy, is_socket);
+    let (prefixes, legacy) = pool.prefixes_and_legacy();
+    if let Some(path) = without_prefix(&path, &pool.pool.base_path, prefixes)
+        && let Some(route) = shared.router.find(host, &path).filter(|route| route.pool() == Some(index))
+        && route.rules.as_ref().is_some_and(|rules| !rules.admits(origin))
+    {
+        return Err(Refusal::NotAllowed.into());
+    }
+    let is_socket = asked == UpgradeKind::Socket;
+    let endpoint = canonical::canonicalize(head, &pool.pool.base_path, prefixes, is_socket);
     let endpoint = endpoint.map_err(Refusal::Ambiguous)?;
     if !shared.operate_from.is_empty()
-        && operates_server(head, &pool.pool.base_path, legacy)
+        && operates_server(head, &pool.pool.base_path, prefixes)
         && !rules::is_in(&shared.operate_from, origin)
     {
         return Err(Refusal::NotAllowed.into());
@@ -83,13 +106,21 @@ pub(super) fn route(
     if let Some(rules) = &route.rules {
         rules.request.apply(&mut head.headers);
     }
-    Ok(Routed { pool: index, legacy, endpoint })
+    Ok(Destination::Jellyfin(Routed { pool: index, prefixes, legacy, endpoint }))
+}
+
+/// The path as the pod reads it, BaseUrl included, if the pod takes away a prefix that old clients
+/// put before it. What a route says of the path holds with the prefix too.
+fn without_prefix(path: &str, base: &str, prefixes: Prefixes) -> Option<String> {
+    let below = canonical::below_base(base, path);
+    let seen = controller_path(below, prefixes);
+    (seen.len() < below.len()).then(|| format!("{}{seen}", &path[..path.len() - below.len()]))
 }
 
 /// Whether it sets the server up, restarts it or shuts it down, however its path is written.
-fn operates_server(head: &request::Parts, base: &str, legacy: Legacy) -> bool {
+fn operates_server(head: &request::Parts, base: &str, prefixes: Prefixes) -> bool {
     let path = canonical::decoded_path(head.uri.path()).unwrap_or(Cow::Borrowed(head.uri.path()));
-    endpoint::operates_server(controller_path(canonical::below_base(base, &path), legacy))
+    endpoint::operates_server(controller_path(canonical::below_base(base, &path), prefixes))
 }
 
 /// The address over https of a request that came in clear and should not.

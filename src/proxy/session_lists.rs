@@ -1,8 +1,8 @@
 //! The lists of sessions that clients get, merged out of those of all pods.
 //!
 //! The caller's own pod answers, and says who the caller is. Only then the other pods are asked by
-//! API key, and their lists are cut to what the caller may see (`jellyfin/session_list`). A row on a
-//! pod on which its session does not live any more is left out.
+//! API key, and their lists are cut to what the caller may see (`jellyfin/session_list`). A row is left out
+//! if its session has moved to another pod.
 
 pub(super) mod feed;
 mod polling;

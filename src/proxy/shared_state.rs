@@ -39,7 +39,8 @@ use crate::{
     health,
     jellyfin::{authorization, canonical},
     limits::{self, AddressUse, Kind, Limits},
-    pod::{Moment, Pod},
+    passwords::Passwords,
+    pod::{Pod, Pool},
     route::Router,
     server_id,
     sessions::{self, Session, Sessions, Token, mint_codes::MintCodes, mint_limiter::MintLimiter, session::MoveReason},
@@ -62,6 +63,10 @@ pub struct SharedState {
     pub router: Router,
     /// In the order of the router's indices. A pool keeps its index as long as the process runs.
     pub pools: Vec<PoolState>,
+    /// Those whose pods are not Jellyfin's, in the order of the router's indices.
+    pub plain: Vec<Arc<Pool>>,
+    /// Checks the passwords of their users.
+    pub passwords: Arc<Passwords>,
     /// Homes of clients without a known session, and what runs on which pod.
     pub pins: Arc<Pins>,
     /// Which users' sessions belong on one pod, and whose name is whose.
@@ -120,7 +125,7 @@ pub struct SharedState {
     pub keeps_in_step: bool,
     /// Whether an answer whose request waited says so, in `Server-Timing`.
     pub server_timing: bool,
-    /// What of users' data the pods have not heard of.
+    /// The writes of users' data that some pod does not have yet.
     pub user_data: Arc<UserDataState>,
     /// What other pods must follow.
     pub in_step: Arc<InStepState>,
@@ -139,9 +144,21 @@ pub(in crate::proxy) struct HoldPermit<'a> {
 }
 
 impl SharedState {
+    /// The pools of all kinds.
+    pub fn all_pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.pools.iter().map(|shared| &shared.pool).chain(&self.plain)
+    }
+
     /// The key that lets jellypin migrate sessions. Without one no session can migrate.
     pub(super) fn api_key(&self) -> Option<&Token> {
         self.migration.api_key.as_ref()
+    }
+
+    /// The API key that a pod takes: its own, where pods have databases of their own.
+    pub(super) fn api_key_of(&self, pod: &Pod) -> Option<&Token> {
+        let mut keys = self.migration.keys_of_pods.iter();
+        let own = keys.find(|of| *of.pool == *pod.pool && *of.pod == *pod.name).map(|of| &of.key);
+        self.api_key().map(|key| own.unwrap_or(key))
     }
 
     /// What jellypin's own calls need where pods have databases of their own.
@@ -250,10 +267,8 @@ impl SharedState {
             // One slow request does not mean that the pod is unwell, so the health checks decide.
             Cause::Broken | Cause::TimedOut => health::report_suspect(pod),
             Cause::ConnectTimedOut => {
-                health::report_suspect(pod);
-                // A pod that answers others has only too many connections waiting.
-                if !pod.vitals.was_heard_since(Moment::before_now(self.forward.connect_timeout * 2)) {
-                    health::gateway_failure(pod, &self.health);
+                if let Some(of) = self.pools.iter().find(|of| of.pool.name == pod.pool) {
+                    health::connect_timed_out(pod, &of.pool, &self.health, self.forward.connect_timeout);
                 }
             }
             Cause::Malformed => health::gateway_failure(pod, &self.health),

@@ -1,6 +1,9 @@
 //! The live playlists that clients play: the request that began each, the pod that runs its job,
 //! and what the client has seen. All workers share them; their number is bounded.
 
+mod openings;
+mod room;
+
 use std::{
     borrow::Cow,
     hash::Hasher,
@@ -28,21 +31,17 @@ use crate::{
     proxy::request::saved::SavedRequest,
     sessions::Session,
 };
+pub(in crate::proxy) use openings::OpeningRole;
+use openings::Openings;
 
 pub(in crate::proxy) const KIB: usize = 1024;
 
 /// The most streams known at once.
 const MOST: usize = 10_000;
 
-/// Seconds after which jellypin forgets an unused stream; fewer when there is no room.
-const UNUSED: u32 = 600;
-
 /// Seconds within which a player requests something. A paused one may send nothing; its stream
 /// restarts with its next request.
 const IN_USE: u32 = 30;
-
-/// Seconds between two sweeps for unused streams.
-const SWEEP: u32 = 30;
 
 /// The longest playlist whose text is kept, in bytes, and room for all of them, in KiB.
 const LONGEST_TEXT: usize = 256 * 1024;
@@ -57,6 +56,10 @@ pub struct Streams {
     by_request: DashMap<u128, Arc<Stream>, ahash::RandomState>,
     /// Every name that a stream has had.
     by_name: DashMap<Name, Arc<Stream>, ahash::RandomState>,
+    /// Live streams that are being opened.
+    pub(in crate::proxy) openings: Openings,
+    /// The requests of each client's streams.
+    by_client: DashMap<u128, Vec<u128>, ahash::RandomState>,
     secret: (u64, u64),
     room: Arc<Semaphore>,
     began: Instant,
@@ -123,6 +126,8 @@ impl Streams {
         Streams {
             by_request: DashMap::default(),
             by_name: DashMap::default(),
+            openings: Openings::default(),
+            by_client: DashMap::default(),
             secret,
             room: Arc::new(Semaphore::new(ROOM_KIB)),
             began: Instant::now(),
@@ -165,6 +170,7 @@ impl Streams {
         name: Name,
     ) -> Arc<Stream> {
         self.sweep();
+        self.make_room(request, (identity, saved_request.origin));
         let state = State {
             place,
             names: vec![name],
@@ -266,26 +272,6 @@ impl Streams {
                 let present = present.as_ref().unwrap_or(text);
                 // The text was valid UTF-8 when its outline was read.
                 PlaylistView::Replaced(past.followed_by(&String::from_utf8_lossy(present)).into())
-            }
-        }
-    }
-
-    /// Forgets unused streams every `SWEEP` seconds. When there is no room, it runs at once, and
-    /// forgets recently used ones as well.
-    fn sweep(&self) {
-        let (now, swept) = (self.now(), self.swept.load(Ordering::Relaxed));
-        let is_full = self.by_request.len() >= MOST || self.by_name.len() >= 2 * MOST;
-        let is_due = now.saturating_sub(swept) >= SWEEP;
-        if !is_full && !is_due || self.swept.compare_exchange(swept, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
-        {
-            return;
-        }
-        for unused in [UNUSED, UNUSED / 10, 1, 0] {
-            let is_kept = |stream: &Arc<Stream>| now.saturating_sub(stream.used.load(Ordering::Relaxed)) < unused;
-            self.by_request.retain(|_, stream| is_kept(stream));
-            self.by_name.retain(|_, stream| is_kept(stream));
-            if self.by_request.len() < MOST && self.by_name.len() < 2 * MOST {
-                return;
             }
         }
     }

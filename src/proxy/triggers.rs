@@ -201,7 +201,7 @@ impl TaskTriggers {
                 }
             }
         };
-        self.tell(shared, &set);
+        self.report(shared, &set);
         if !is_done {
             self.count(shared, "failed", 1);
             tracing::warn!(pod.pool = &*shared.pool.name, "triggers of tasks are not where they belong yet");
@@ -254,7 +254,7 @@ impl TaskTriggers {
         self.pods.call(pod, &Caller::proxy(&shared.pool), call).await.is_ok_and(|status| status.is_success())
     }
 
-    fn tell(&self, shared: &PoolState, set: &BTreeMap<(String, bool), usize>) {
+    fn report(&self, shared: &PoolState, set: &BTreeMap<(String, bool), usize>) {
         for ((pod, is_emptied), tasks) in set {
             self.count(shared, if *is_emptied { "emptied" } else { "given" }, *tasks as u64);
             let (pod, pool) = (pod.as_str(), &*shared.pool.name);

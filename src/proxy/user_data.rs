@@ -3,8 +3,8 @@
 //!
 //! A pod reads a row once, keeps it in memory, and later writes it back whole. So what another pod
 //! has written is not seen there, and is destroyed by the next write. After a write through one
-//! pod, the others are told by the API key (`carry`). A request waits for its pod to be told what
-//! it is about (`user_data_state/ledger`).
+//! pod, the others are told by the API key (`carry`). A request waits until its pod has the
+//! rows that it reads or writes (`user_data_state/ledger`).
 
 mod calls;
 mod carry;
@@ -94,8 +94,8 @@ impl UserData {
         }
     }
 
-    /// Lets a pod hear again what a client plays, as its last pod heard it. The report is old: what
-    /// it changes in the user's data is taken back. A pod whose row cannot be kept does not hear it.
+    /// Repeats to a pod the client's last report of what it plays. The report is old, so its changes
+    /// to the user's data are taken back. A pod whose row cannot be read first does not get it.
     pub(super) async fn preserve(
         &self,
         session: &Session,

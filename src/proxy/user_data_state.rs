@@ -1,4 +1,4 @@
-//! What of users' data the pods have not heard of; shared by all workers.
+//! The writes of users' data that some pod does not have yet. Shared by all workers.
 
 pub(super) mod ledger;
 pub(super) mod round;
@@ -46,7 +46,7 @@ impl UserDataState {
 }
 
 impl Ledgers {
-    /// Whether all pods have heard of everything.
+    /// Whether all pods have all writes.
     pub(super) fn is_empty(&self) -> bool {
         self.users.load(Ordering::Relaxed) == 0
     }

@@ -42,7 +42,7 @@ impl Visits {
         self.end_as(vec![ctx.reported_by(session)], Caller::of(ctx), session, pod);
     }
 
-    /// Does what makes such a session, and then ends it, also when nobody waits for it any more.
+    /// Does what makes such a session, and then ends it, even if the client has left.
     pub(super) async fn during<T: Send + 'static>(
         self: &Arc<Self>,
         ctx: &RequestContext<'_>,

@@ -17,6 +17,7 @@ use super::{
     log_in::LogInBrake,
     migrate::Migrator,
     observer::Observer,
+    plain::Plain,
     pod_client::PodClient,
     remote_control::RemoteController,
     replay::Replayer,
@@ -67,7 +68,8 @@ impl Proxy {
         let selector = Arc::new(Selector::new(shared.clone()));
         let identifier = Arc::new(Identifier::new(shared.clone(), selector.clone(), shutdown.clone()));
         let user_data = Arc::new(UserData::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone()));
-        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data.clone(), metrics.clone()));
+        let observers = (metrics.clone(), shutdown.clone());
+        let migrator = Arc::new(Migrator::new(shared.clone(), pods.clone(), user_data.clone(), observers));
         let revoker = Arc::new(Revoker::new(shared.clone(), selector.clone(), pods.clone(), shutdown.clone()));
         let in_step = InStep::new(shared.clone(), pods.clone(), metrics.clone(), shutdown.clone());
         let learner = Arc::new(Learner::new(shared.clone(), pods.clone()));
@@ -93,7 +95,7 @@ impl Proxy {
         let leader_router = LeaderRouter::new(
             shared.clone(),
             dispatcher.clone(),
-            (selector, migrator),
+            (selector, migrator.clone()),
             (pods.clone(), visits),
             (metrics.clone(), shutdown.clone()),
         );
@@ -109,7 +111,7 @@ impl Proxy {
             shared.clone(),
             identifier.clone(),
             (dispatcher.clone(), pods),
-            replayer.clone(),
+            (replayer.clone(), migrator),
             shutdown.clone(),
         ));
         let sockets = Arc::new(Sockets::new(
@@ -121,12 +123,14 @@ impl Proxy {
             (metrics.socket_messages.clone(), shutdown.clone()),
         ));
         let admission = Admission::new(shared.clone());
-        let brake = LogInBrake::new(shared.clone(), metrics.log_in_failures.clone());
+        let brake = Arc::new(LogInBrake::new(shared.clone(), metrics.log_in_failures.clone()));
+        let plain = Plain::new(shared.clone(), forward.clone(), brake.clone(), shutdown.clone());
         Arc::new(Proxy {
             admission,
             shared,
             identifier,
             brake,
+            plain,
             leader_router,
             remote_controller,
             session_lists,

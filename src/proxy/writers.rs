@@ -1,12 +1,12 @@
 //! Finds the pod that writes the catalogue, by a question that changes nothing.
 //!
-//! A pool where every pod writes is asked once in each life of a pod. Where one pod writes, it is
-//! asked again before each write, since a pod that writes no more may answer as if it did.
+//! If every pod writes, each is asked once in its life. If one pod writes, it is asked again before
+//! each write: a pod that has lost that duty may answer as if it still had it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
-use tokio::time;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::time::{self, Instant};
 
 use super::{
     pod_client::{Caller, PodClient},
@@ -14,7 +14,7 @@ use super::{
     shared_state::SharedState,
 };
 use crate::{
-    forward::Forward,
+    forward::{Cause, Forward},
     jellyfin::client::libraries,
     leader::{
         pool_view,
@@ -38,6 +38,9 @@ const SOMETIMES: Duration = Duration::from_secs(10);
 /// says so for up to two seconds.
 const CONFIRM: Duration = Duration::from_secs(3);
 
+/// How long the other pods may take once one has said that it writes: one that hangs holds nothing up.
+const OTHERS: Duration = Duration::from_secs(2);
+
 /// How often a request that waits for a writer looks by itself.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
@@ -52,7 +55,7 @@ pub struct Writers {
 pub(super) enum Found {
     /// To the caller's own pod, since every pod writes as far as is known.
     EveryPod,
-    /// To this pod, which has just said that it writes.
+    /// To this pod, which has just said that it writes, or is too slow to say it again.
     Pod(Arc<Pod>),
     /// No pod writes at the moment.
     Nobody,
@@ -86,7 +89,8 @@ impl Writers {
             if shared.pool.pods().len() > 1 && (has_new || is_to_confirm || shared.writer.is_one()) {
                 // Only what all say at one time can be held against each other.
                 let said = self.ask_pods(shared, &pods).await;
-                heard.extend(said.iter().filter(|(_, said)| *said != WriterAnswer::Nothing).map(|(pod, _)| {
+                let has_answered = |said: &WriterAnswer| matches!(said, WriterAnswer::Writes | WriterAnswer::Follows);
+                heard.extend(said.iter().filter(|(_, said)| has_answered(said)).map(|(pod, _)| {
                     let PodInstance { pod, epoch } = PodInstance::of(pod);
                     (pod, epoch)
                 }));
@@ -147,6 +151,7 @@ impl Writers {
         }
     }
 
+    /// Asks all at one time. A pod that is too late is not in the answer.
     async fn ask_pods(&self, shared: &PoolState, pods: &[Arc<Pod>]) -> Vec<(Arc<Pod>, WriterAnswer)> {
         let Some(key) = self.shared.api_key().map(Token::as_str) else { return Vec::new() };
         let caller = Caller::proxy(&shared.pool);
@@ -154,11 +159,27 @@ impl Writers {
             let said = match self.pods.call(&pod, &caller, libraries::may_write(key)).await {
                 Ok(true) => WriterAnswer::Writes,
                 Ok(false) => WriterAnswer::Follows,
-                Err(_) => WriterAnswer::Nothing,
+                Err(failure) => match failure.cause {
+                    Cause::TimedOut | Cause::Overloaded | Cause::Exhausted => WriterAnswer::Silent,
+                    _ => WriterAnswer::Nothing,
+                },
             };
             (pod, said)
         };
-        join_all(pods.iter().cloned().map(ask)).await
+        let mut asked: FuturesUnordered<_> = pods.iter().cloned().map(ask).collect();
+        let mut said: Vec<(Arc<Pod>, WriterAnswer)> = Vec::with_capacity(pods.len());
+        let mut end: Option<Instant> = None;
+        loop {
+            let next = match end {
+                Some(end) => time::timeout_at(end, asked.next()).await.unwrap_or(None),
+                None => asked.next().await,
+            };
+            let Some(one) = next else { return said };
+            if one.1 == WriterAnswer::Writes && end.is_none() {
+                end = Some(Instant::now() + OTHERS);
+            }
+            said.push(one);
+        }
     }
 }
 

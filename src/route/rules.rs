@@ -1,9 +1,11 @@
 //! What a route asks of a request, and what it changes of it and of its answer. Pure.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use ipnet::IpNet;
+
+use super::auth::Auth;
 
 /// What a route does beside leading somewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub struct Rules {
     pub request: HeaderChanges,
     /// Changes of an answer, as clients get it.
     pub response: HeaderChanges,
+    /// Who decides about each request. Only for routes to pools that are not Jellyfin's.
+    pub auth: Option<Auth>,
 }
 
 /// Fields that are set, or that are taken away where there is no value.
@@ -53,9 +57,15 @@ pub fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
 /// the query.
 pub fn redirected(to: &str, prefix: &str, uri: &Uri) -> String {
     let rest = match uri.path().split_at_checked(prefix.len()) {
-        Some((start, rest)) if start.eq_ignore_ascii_case(prefix) => rest,
+        // Else it would go on with the name of the host.
+        Some((start, rest)) if start.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/')) => rest,
         // The prefix is written in another form (`%XX`): what is below it cannot be told apart.
         _ => "",
+    };
+    // To the root of the same host: two slashes in a row would begin another host's name.
+    let rest = match to {
+        "" => Cow::Owned(format!("/{}", rest.trim_start_matches(['/', '\\']))),
+        _ => Cow::Borrowed(rest),
     };
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     format!("{to}{rest}{query}")
@@ -73,6 +83,12 @@ mod tests {
             ("/jellyfin", "", "/", "/jellyfin/"),
             ("/jellyfin", "", "//evil.example", "/jellyfin//evil.example"),
             ("https://h", "/old", "/%6fld/b?c", "https://h?c"),
+            ("https://h", "/old", "/old", "https://h"),
+            ("https://h", "/old", "/old.evil.example/../old/x", "https://h"),
+            ("https://h", "/old", "/old@evil.example/../old/x", "https://h"),
+            ("", "/old", "/old//evil.example/x", "/evil.example/x"),
+            ("", "/old", "/old/\\evil.example", "/evil.example"),
+            ("", "/old", "/old?a", "/?a"),
         ] {
             assert_eq!(redirected(to, prefix, &uri.parse().expect("a target")), expected, "{uri}");
         }

@@ -2,6 +2,11 @@
 //!
 //! Users are one by their names. Clients see one id of each user, on all pods: that of the first pod
 //! that has the user, in the order of names. It stays, as long as no other user has it.
+//!
+//! Users may rename themselves, and a name that is another user's elsewhere would make them that
+//! user. Who takes such a name stays apart.
+
+mod apart;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -14,6 +19,7 @@ use serde_json::{Map, Value};
 
 use super::{IdRewriter, ServerId};
 use crate::pod::{Pod, PodId};
+use apart::{Bound, folded};
 
 /// The users' ids of a pool's pods.
 #[derive(Debug, Default)]
@@ -42,12 +48,17 @@ pub enum Standing {
     Unknown,
 }
 
-/// The shown ids of users, by their names in lower case.
+/// The shown ids of users, by their folded names.
 type Shown = BTreeMap<String, ServerId>;
+
+/// The key of the first names in the document of shown ids: no folded name has capitals.
+const FIRST: &str = "FIRST";
 
 #[derive(Debug, Default)]
 struct Known {
     shown: Shown,
+    /// The folded name that each of the pods' ids had when it was first seen.
+    first: HashMap<ServerId, String>,
     /// All of these.
     ids: HashSet<ServerId>,
     /// By the pods' names, since that is the order in which they give ids.
@@ -60,8 +71,10 @@ struct Known {
 pub struct Names {
     /// By the shown id: whether the user is disabled.
     standing: HashMap<ServerId, bool>,
-    /// By the name in lower case.
+    /// By the folded name.
     by_name: HashMap<String, ServerId>,
+    /// Those who are one with nobody elsewhere, though others have their names.
+    apart: Vec<ServerId>,
     /// What each of the pod's ids becomes for clients.
     pub(super) to_client: Vec<(ServerId, ServerId)>,
     /// What each id by which any client may know a user becomes for the pod.
@@ -110,12 +123,14 @@ impl UserDirectory {
     /// The same by name.
     pub fn standing_of_name(&self, pod: &Pod, name: &str) -> Standing {
         let Some(names) = self.of_pod(pod) else { return Standing::Unknown };
-        let id = names.by_name.get(&name.to_lowercase());
+        let id = names.by_name.get(&folded(name));
         id.map_or(Standing::Missing, |id| self.standing(pod, id.as_str()))
     }
 
-    /// Takes a pod's list of users.
-    pub fn set(&self, pod: &Pod, users: Vec<OwnUser>) {
+    /// Takes a pod's list of users. Returns those who stand apart from now on.
+    pub fn set(&self, pod: &Pod, users: Vec<OwnUser>) -> Vec<ServerId> {
+        let apart = || self.of_pod(pod).map(|names| names.apart.clone()).unwrap_or_default();
+        let before = apart();
         self.change(|known| {
             if known.pods.get(&pod.name).is_some_and(|(id, before)| *id == pod.id && *before == users) {
                 return false;
@@ -123,16 +138,23 @@ impl UserDirectory {
             known.pods.insert(pod.name.clone(), (pod.id, users));
             true
         });
+        apart().into_iter().filter(|id| !before.contains(id)).collect()
     }
 
     /// Takes the ids that an earlier run, or another replica, has shown.
     pub fn remember(&self, document: &[u8]) {
-        let Ok(Value::Object(ids)) = serde_json::from_slice(document) else { return };
+        let Ok(Value::Object(mut ids)) = serde_json::from_slice(document) else { return };
+        let first = ids.remove(FIRST);
+        let first = first.as_ref().and_then(Value::as_object).into_iter().flatten();
+        let first = first.filter_map(|(id, name)| Some((ServerId::parse(id)?, name.as_str()?.to_owned())));
+        let first: HashMap<ServerId, String> = first.collect();
         let ids = ids.into_iter().filter_map(|(name, id)| Some((name, ServerId::parse(id.as_str()?)?)));
         let earlier: Shown = ids.collect();
         self.change(|known| {
-            let is_new = earlier.iter().any(|(name, id)| known.shown.get(name) != Some(id));
+            let is_new = earlier.iter().any(|(name, id)| known.shown.get(name) != Some(id))
+                || first.iter().any(|(id, name)| known.first.get(id) != Some(name));
             known.shown.extend(earlier);
+            known.first.extend(first);
             is_new
         });
     }
@@ -141,18 +163,28 @@ impl UserDirectory {
     pub fn document(&self) -> Vec<u8> {
         let known = self.known.load();
         let ids = known.shown.iter().map(|(name, id)| (name.clone(), Value::from(id.as_str())));
-        Value::Object(ids.collect::<Map<_, _>>()).to_string().into_bytes()
+        let mut document: Map<_, _> = ids.collect();
+        let first: BTreeMap<&str, &String> = known.first.iter().map(|(id, name)| (id.as_str(), name)).collect();
+        document.insert(FIRST.to_owned(), first.into_iter().map(|(id, name)| (id, name.clone())).collect());
+        Value::Object(document).to_string().into_bytes()
     }
 
     fn change(&self, change: impl FnOnce(&mut Known) -> bool) {
         let _one = self.changing.lock();
         let before = self.known.load();
         let (shown_before, pods) = (before.shown.clone(), before.pods.clone());
-        let mut known = Known { shown: shown_before, pods, ..Known::default() };
+        let mut known = Known { shown: shown_before, first: before.first.clone(), pods, ..Known::default() };
         if change(&mut known) {
-            known.shown = shown(std::mem::take(&mut known.shown), &known.pods);
+            let all = known.pods.values().flat_map(|(_, users)| users);
+            let firsts: Vec<_> = all.map(|user| (user.id, folded(&user.name))).collect();
+            for (id, name) in firsts {
+                known.first.entry(id).or_insert(name);
+            }
+            let bound = Bound::new(&known.shown, &known.first, &known.pods);
+            known.shown = shown(&known, &bound);
             known.ids = known.shown.values().copied().collect();
-            known.names = known.pods.values().map(|(pod, own)| (*pod, Arc::new(names(&known, own)))).collect();
+            let names = known.pods.values().map(|(pod, own)| (*pod, Arc::new(names(&known, &bound, (*pod, &own[..])))));
+            known.names = names.collect();
             self.known.store(Arc::new(known));
         }
     }
@@ -160,42 +192,54 @@ impl UserDirectory {
 
 /// The id of each user that any pod has, or had. An id that another user has now is given up: that one
 /// has another name since.
-fn shown(before: Shown, pods: &BTreeMap<Arc<str>, (PodId, Vec<OwnUser>)>) -> Shown {
-    let users = || pods.values().flat_map(|(_, users)| users);
-    let owners: HashMap<ServerId, String> = users().map(|user| (user.id, user.name.to_lowercase())).collect();
-    let mut shown = before;
-    shown.retain(|name, id| owners.get(id).is_none_or(|owner| owner == name));
-    for user in users() {
-        shown.entry(user.name.to_lowercase()).or_insert(user.id);
+fn shown(known: &Known, bound: &Bound) -> Shown {
+    let users = || known.pods.values().flat_map(|(pod, users)| users.iter().map(move |user| (*pod, user)));
+    let owners: HashMap<ServerId, Option<&str>> =
+        users().map(|(pod, user)| (user.id, bound.name_of(pod, user.id))).collect();
+    let mut shown = known.shown.clone();
+    shown.retain(|name, id| match owners.get(id) {
+        Some(owner) => *owner == Some(name.as_str()),
+        None => bound.may_stand_for(name, known.first.get(id)),
+    });
+    for (pod, user) in users() {
+        if let Some(name) = bound.name_of(pod, user.id) {
+            shown.entry(name.to_owned()).or_insert(user.id);
+        }
     }
     shown
 }
 
-fn names(known: &Known, own: &[OwnUser]) -> Names {
-    let own: BTreeMap<String, &OwnUser> = own.iter().map(|user| (user.name.to_lowercase(), user)).collect();
-    let shown_of = |name: &str, user: &OwnUser| known.shown.get(name).copied().unwrap_or(user.id);
-    let (mut standing, mut by_name) = (HashMap::new(), HashMap::new());
-    let (mut to_client, mut to_pod) = (Vec::new(), Vec::new());
-    for (name, user) in &own {
-        let shown = shown_of(name, user);
+fn names(known: &Known, bound: &Bound, (pod, users): (PodId, &[OwnUser])) -> Names {
+    let (mut standing, mut by_name, mut own) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let (mut to_client, mut to_pod, mut apart) = (Vec::new(), Vec::new(), Vec::new());
+    for user in users {
+        let Some(name) = bound.name_of(pod, user.id) else {
+            standing.insert(user.id, user.is_disabled);
+            apart.push(user.id);
+            continue;
+        };
+        let shown = known.shown.get(name).copied().unwrap_or(user.id);
         standing.insert(shown, user.is_disabled);
-        by_name.insert(name.clone(), shown);
+        by_name.insert(name.to_owned(), shown);
+        own.insert(name, user.id);
         if shown != user.id {
             to_client.push((user.id, shown));
             to_pod.push((shown, user.id));
         }
     }
     // A client may know an id that another pod gave it before the pods were twins.
-    for other in known.pods.values().flat_map(|(_, users)| users) {
-        if let Some(user) = own.get(&other.name.to_lowercase())
-            && other.id != user.id
-            && !to_pod.iter().any(|(id, _)| *id == other.id)
-        {
-            to_pod.push((other.id, user.id));
+    for (other, users) in known.pods.values() {
+        for user in users {
+            if let Some(id) = bound.name_of(*other, user.id).and_then(|name| own.get(name))
+                && user.id != *id
+                && !to_pod.iter().any(|(known, _)| *known == user.id)
+            {
+                to_pod.push((user.id, *id));
+            }
         }
     }
     let rewriter = IdRewriter::with_users(None, &to_client, &to_pod);
-    Names { standing, by_name, to_client, to_pod, rewriter }
+    Names { standing, by_name, apart, to_client, to_pod, rewriter }
 }
 
 #[cfg(test)]
@@ -260,10 +304,65 @@ mod tests {
         after.set(&b, users(&[("alice", "3")]));
         assert_eq!(to_client(&after, &b, "3"), "1", "the first pod is away");
         after.set(&a, users(&[("alice", "5")]));
-        assert_eq!((to_client(&after, &a, "5"), to_client(&after, &b, "3")), ("1".into(), "1".into()), "made anew");
+        assert_eq!((to_client(&after, &a, "5"), to_client(&after, &b, "3")), ("1".into(), "1".into()), "made again");
         after.set(&a, users(&[("alicia", "1")]));
         assert_eq!((to_client(&after, &a, "1"), to_client(&after, &b, "3")), ("1".into(), "3".into()), "renamed there");
         after.remember(b"no document");
         assert_eq!(to_client(&after, &b, "3"), "3");
+    }
+
+    #[test]
+    fn who_takes_another_users_name_stays_apart() {
+        let (directory, a, b) = (UserDirectory::default(), pod("a"), pod("b"));
+        assert!(directory.set(&a, users(&[("mallory", "1"), ("alice", "3")])).is_empty());
+        assert!(directory.set(&b, users(&[("bob", "2"), ("alice", "4")])).is_empty());
+        let renamed = || users(&[("Bob", "1"), ("alice", "3")]);
+        let is_apart = |directory: &UserDirectory| {
+            assert_eq!(to_client(directory, &a, "1"), "1");
+            assert_eq!((to_pod(directory, &a, "2"), to_pod(directory, &b, "1")), ("2".into(), "1".into()));
+            assert_eq!(directory.standing(&b, id("1").as_str()), Standing::Missing);
+            assert_eq!(directory.standing_of_name(&a, "bob"), Standing::Missing);
+            assert_eq!(directory.standing_of_name(&b, "bob"), Standing::Here);
+            assert_eq!(to_client(directory, &b, "4"), "3", "others are one as before");
+        };
+        assert_eq!(directory.set(&a, renamed()), [id("1")]);
+        is_apart(&directory);
+        assert!(directory.set(&a, renamed()).is_empty(), "it is said once");
+        // The next process has never seen the old name, and first asks the pod that lies.
+        let next = UserDirectory::default();
+        next.remember(&directory.document());
+        next.set(&a, renamed());
+        assert_eq!(next.standing_of_name(&a, "bob"), Standing::Missing, "b has not even said that it has bob");
+        next.set(&b, users(&[("bob", "2"), ("alice", "4")]));
+        is_apart(&next);
+        // Under a name that nobody else has, the user is one user of that name.
+        assert!(next.set(&a, users(&[("mary", "1"), ("alice", "3")])).is_empty());
+        assert_eq!(next.standing_of_name(&a, "mary"), Standing::Here);
+        assert_eq!(to_client(&next, &a, "1"), "1");
+    }
+
+    #[test]
+    fn a_name_that_was_free_is_its_new_users() {
+        let (directory, a, b) = (UserDirectory::default(), pod("a"), pod("b"));
+        directory.set(&a, users(&[("mallory", "1")]));
+        directory.set(&a, users(&[("bob", "1")]));
+        directory.set(&b, users(&[("bob", "2")]));
+        assert_eq!((to_client(&directory, &a, "1"), to_client(&directory, &b, "2")), ("1".into(), "2".into()));
+        assert_eq!(directory.standing(&b, id("1").as_str()), Standing::Missing);
+        // The same while the pod of the renamed user is away.
+        let next = UserDirectory::default();
+        next.remember(format!(r#"{{"bob":"{0}","FIRST":{{"{0}":"mallory"}}}}"#, id("1").as_str()).as_bytes());
+        next.set(&b, users(&[("bob", "2")]));
+        assert_eq!(to_client(&next, &b, "2"), "2");
+    }
+
+    #[test]
+    fn a_user_who_is_renamed_everywhere_stays_one() {
+        let (directory, a, b) = (UserDirectory::default(), pod("a"), pod("b"));
+        directory.set(&a, users(&[("alice", "1")]));
+        directory.set(&b, users(&[("alice", "2")]));
+        assert!(directory.set(&a, users(&[("alicia", "1")])).is_empty());
+        assert!(directory.set(&b, users(&[("alicia", "2")])).is_empty());
+        assert_eq!((to_client(&directory, &b, "2"), to_pod(&directory, &b, "1")), ("1".into(), "2".into()));
     }
 }

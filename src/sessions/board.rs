@@ -18,20 +18,20 @@ const MOST: Duration = Duration::from_secs(10);
 /// What sockets of one pool share; there is one in a process.
 #[derive(Debug)]
 pub struct Board<T> {
-    listeners: Mutex<Listeners>,
+    readers: Mutex<Readers>,
     snapshots: watch::Sender<Option<Arc<T>>>,
     hurry: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Listeners {
+struct Readers {
     intervals: Vec<(u64, Duration)>,
     next: u64,
     is_polled: bool,
 }
 
 /// One socket that listens. It stops when this is dropped.
-pub struct Listener<T> {
+pub struct BoardReader<T> {
     board: Arc<Board<T>>,
     number: u64,
     pub snapshots: watch::Receiver<Option<Arc<T>>>,
@@ -39,33 +39,33 @@ pub struct Listener<T> {
 
 impl<T> Default for Board<T> {
     fn default() -> Board<T> {
-        Board { listeners: Mutex::default(), snapshots: watch::Sender::new(None), hurry: Notify::new() }
+        Board { readers: Mutex::default(), snapshots: watch::Sender::new(None), hurry: Notify::new() }
     }
 }
 
 impl<T: PartialEq> Board<T> {
     /// Listens at this interval. `poll` begins to fill the board if nobody does yet.
-    pub fn listen(self: &Arc<Self>, interval: Duration, poll: impl FnOnce()) -> Listener<T> {
-        let mut listeners = self.listeners.lock();
-        let number = listeners.next;
-        listeners.next += 1;
-        listeners.intervals.push((number, interval));
-        if !std::mem::replace(&mut listeners.is_polled, true) {
+    pub fn listen(self: &Arc<Self>, interval: Duration, poll: impl FnOnce()) -> BoardReader<T> {
+        let mut readers = self.readers.lock();
+        let number = readers.next;
+        readers.next += 1;
+        readers.intervals.push((number, interval));
+        if !std::mem::replace(&mut readers.is_polled, true) {
             // What was seen before is long out of date.
             self.clear();
             poll();
         }
-        drop(listeners);
+        drop(readers);
         let mut snapshots = self.snapshots.subscribe();
         snapshots.mark_changed();
-        Listener { board: self.clone(), number, snapshots }
+        BoardReader { board: self.clone(), number, snapshots }
     }
 
     /// The shortest interval. `None` if nobody listens any more: the poll has then ended.
     pub fn interval(&self) -> Option<Duration> {
-        let mut listeners = self.listeners.lock();
-        let least = listeners.intervals.iter().map(|(_, interval)| *interval).min();
-        listeners.is_polled = least.is_some();
+        let mut readers = self.readers.lock();
+        let least = readers.intervals.iter().map(|(_, interval)| *interval).min();
+        readers.is_polled = least.is_some();
         least.map(|interval| interval.clamp(LEAST, MOST))
     }
 
@@ -101,9 +101,9 @@ impl<T: PartialEq> Board<T> {
     }
 }
 
-impl<T> Drop for Listener<T> {
+impl<T> Drop for BoardReader<T> {
     fn drop(&mut self) {
-        self.board.listeners.lock().intervals.retain(|(number, _)| *number != self.number);
+        self.board.readers.lock().intervals.retain(|(number, _)| *number != self.number);
     }
 }
 

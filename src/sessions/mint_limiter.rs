@@ -8,6 +8,11 @@
 use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock},
+    time,
+};
 
 use crate::pod::{Admitted, ConcurrencyLimit, Pod, PodId, Slot, Urgency};
 
@@ -25,6 +30,10 @@ const LOOK: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct MintLimiter {
     pods: DashMap<PodId, Arc<ConcurrencyLimit>, ahash::RandomState>,
+    /// Held for reading by each mint.
+    gate: Arc<RwLock<()>>,
+    /// Held while no mint may begin.
+    closed: Mutex<Option<OwnedRwLockWriteGuard<()>>>,
 }
 
 /// How urgent a migration is.
@@ -40,10 +49,11 @@ pub enum Priority {
 #[derive(Debug)]
 pub struct MintPermit {
     _slot: Slot,
+    _gate: OwnedRwLockReadGuard<()>,
 }
 
 impl MintLimiter {
-    /// Waits for a permit.
+    /// Waits for a permit. `None` while no mint may begin.
     ///
     /// # Cancel safety
     /// May be dropped at any time; the caller then loses its place in the queue.
@@ -54,15 +64,34 @@ impl MintLimiter {
             Priority::Waiting => Urgency::Interactive,
             Priority::Idle => Urgency::Idle,
         };
-        match limit.admit(urgency, usize::MAX) {
-            Admitted::Now(slot) => Some(MintPermit { _slot: slot }),
-            Admitted::Full => None,
+        let slot = match limit.admit(urgency, usize::MAX) {
+            Admitted::Now(slot) => slot,
+            Admitted::Full => return None,
             Admitted::Later(mut waiting) => loop {
                 if let Some(slot) = waiting.slot(LOOK).await {
-                    return Some(MintPermit { _slot: slot });
+                    break slot;
                 }
             },
+        };
+        Some(MintPermit { _slot: slot, _gate: self.gate.clone().try_read_owned().ok()? })
+    }
+
+    /// Lets no mint begin, and waits for those under way: what they bring must be kept, since the pod
+    /// has ended the device's former token. Returns whether all have ended in this time; if not, mints
+    /// may begin again.
+    pub async fn close(&self, at_most: Duration) -> bool {
+        if self.closed.lock().is_some() {
+            return true;
         }
+        let closed = time::timeout(at_most, self.gate.clone().write_owned()).await.ok();
+        let is_closed = closed.is_some();
+        *self.closed.lock() = closed;
+        is_closed
+    }
+
+    /// Lets mints begin again.
+    pub fn open(&self) {
+        self.closed.lock().take();
     }
 }
 
@@ -84,12 +113,35 @@ mod tests {
         for _ in 0..2 {
             turns.push(mints.acquire(&pod, Priority::Idle).await);
         }
-        assert!(tokio::time::timeout(soon, mints.acquire(&pod, Priority::Idle)).await.is_err());
+        assert!(time::timeout(soon, mints.acquire(&pod, Priority::Idle)).await.is_err());
         for _ in 2..4 {
             turns.push(mints.acquire(&pod, Priority::Waiting).await);
         }
-        assert!(tokio::time::timeout(soon, mints.acquire(&pod, Priority::Waiting)).await.is_err());
+        assert!(time::timeout(soon, mints.acquire(&pod, Priority::Waiting)).await.is_err());
         turns.clear();
+        assert!(mints.acquire(&pod, Priority::Waiting).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mint_under_way_is_waited_for_and_none_begins_meanwhile() {
+        let (mints, pod) = (
+            MintLimiter::default(),
+            Pod::new(&"pool".into(), &PodConfig { name: "a".into(), authority: "h:1".into(), ..Default::default() }),
+        );
+        let mint = mints.acquire(&pod, Priority::Idle).await.expect("a permit");
+        assert!(!mints.close(Duration::from_secs(1)).await, "it is under way");
+        drop(mints.acquire(&pod, Priority::Idle).await.expect("the first goes on, so others may"));
+        let closes = async {
+            tokio::join!(mints.close(Duration::from_secs(5)), async {
+                time::sleep(Duration::from_secs(1)).await;
+                assert!(mints.acquire(&pod, Priority::Waiting).await.is_none(), "none begins");
+                drop(mint);
+            })
+            .0
+        };
+        assert!(closes.await);
+        assert!(mints.acquire(&pod, Priority::Waiting).await.is_none());
+        mints.open();
         assert!(mints.acquire(&pod, Priority::Waiting).await.is_some());
     }
 }

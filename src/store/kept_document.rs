@@ -129,7 +129,7 @@ impl KeptDocument {
         let Some((sealed, name)) = &self.redis else { return true };
         let holder = format!("{:032x}", jitter::number());
         *self.turn.lock() = Some(holder.clone());
-        match sealed.redis.documents.take_turn(&turn(sealed, name), &holder, TURN).await {
+        match sealed.redis.documents.take_turn(&turn_key(sealed, name), &holder, TURN).await {
             Some(true) => true,
             Some(false) => {
                 *self.turn.lock() = None;
@@ -146,19 +146,19 @@ impl KeptDocument {
     pub async fn keep_turn(&self) -> bool {
         let Some((sealed, name)) = &self.redis else { return true };
         let Some(holder) = self.turn.lock().clone() else { return false };
-        sealed.redis.documents.keep_turn(&turn(sealed, name), &holder, TURN).await
+        sealed.redis.documents.keep_turn(&turn_key(sealed, name), &holder, TURN).await
     }
 
     /// Lets another replica have the turn, if this one has it.
     pub async fn end_turn(&self) {
         let holder = self.turn.lock().take();
         if let (Some((sealed, name)), Some(holder)) = (&self.redis, holder) {
-            sealed.redis.documents.end_turn(&turn(sealed, name), &holder).await;
+            sealed.redis.documents.end_turn(&turn_key(sealed, name), &holder).await;
         }
     }
 }
 
-fn turn(sealed: &SealedDocuments, name: &str) -> String {
+fn turn_key(sealed: &SealedDocuments, name: &str) -> String {
     format!("{}:turn", sealed.key(name))
 }
 

@@ -206,19 +206,19 @@ impl RedisStore {
     ///
     /// # Cancel safety
     /// If it is dropped, the message may have been published.
-    pub async fn publish_and_count(&self, channel: &str, words: &str) -> Option<usize> {
+    pub async fn publish_and_count(&self, channel: &str, message: &str) -> Option<usize> {
         let deadline = self.times.load().deadline;
         if !self.queue.flush(deadline).await {
             return None;
         }
         let mut command = redis::cmd("PUBLISH");
-        command.arg(channel).arg(words);
+        command.arg(channel).arg(message);
         self.query(&command).await.ok()
     }
 
     /// Receives the messages of a channel.
     pub fn subscribe(&self, channel: String) -> Messages {
-        notices::words(self.server.clone(), self.link.clone(), channel, self.shutdown.clone())
+        notices::messages(self.server.clone(), self.link.clone(), channel, self.shutdown.clone())
     }
 
     /// Waits until the first attempt to connect has ended, whatever its result.

@@ -21,9 +21,8 @@ pub fn asked<B>(request: &Request<B>) -> UpgradeKind {
     if !headers.contains_key(header::UPGRADE) {
         return UpgradeKind::Answer;
     }
-    let is_upgrade =
-        has_token(headers, header::CONNECTION, "upgrade") && has_token(headers, header::UPGRADE, "websocket");
-    if !is_upgrade || request.version() > Version::HTTP_11 {
+    if !is_upgrade(headers) || !has_token(headers, header::UPGRADE, "websocket") || request.version() > Version::HTTP_11
+    {
         return UpgradeKind::Answer;
     }
     if request.version() < Version::HTTP_11 {
@@ -64,6 +63,11 @@ pub fn is_opened(answer: &response::Parts, key: Option<&HeaderValue>) -> bool {
         && has_token(&answer.headers, header::UPGRADE, "websocket")
         && accept.is_some()
         && accept == key.map(|key| derive_accept_key(key.as_bytes().trim_ascii()).into_bytes()).as_deref()
+}
+
+/// Whether `Connection` says that `Upgrade` is meant.
+pub fn is_upgrade(headers: &HeaderMap) -> bool {
+    has_token(headers, header::CONNECTION, "upgrade")
 }
 
 fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {

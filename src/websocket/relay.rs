@@ -220,7 +220,7 @@ impl<O: OwnMessages> PodSideState<'_, O> {
         let PodSideState { to_client, to_pod, for_pod, from_pod, pending, notice, own, unsent } = self;
         let rewriter = pods.rewriter();
         let mut arriving = Arriving::new(marks);
-        let for_client = |message| arriving.hear(message, &rewriter, boundary);
+        let for_client = |message| arriving.receive(message, &rewriter, boundary);
         let pod_side = async {
             let reading = async {
                 send_notice(notice, to_client).await;

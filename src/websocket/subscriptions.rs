@@ -13,7 +13,7 @@ impl Subscriptions {
     /// Records a subscription or its end in a client's message.
     pub(super) fn record(&mut self, said: &Message) {
         let Message::Text(text) = said else { return };
-        let (subject, holds) = match message::wish(text) {
+        let (subject, holds) = match message::subscription(text) {
             Some(Subscription::Start(subject)) => (subject, true),
             Some(Subscription::Stop(subject)) => (subject, false),
             None => return,

@@ -8,7 +8,7 @@ use jellypin::{
         Secret,
         cookie::{self, CookieConfig, Cookies, SameSite, Secure},
     },
-    jellyfin::{self, Legacy, authorization::Device, canonical, endpoint::Endpoint, translation},
+    jellyfin::{self, Legacy, Prefixes, authorization::Device, canonical, endpoint::Endpoint, translation},
     pod::{Pod, PodConfig},
 };
 use proptest::{collection::vec, prelude::*, sample::select, test_runner::TestCaseError};
@@ -65,24 +65,27 @@ fn parts((method, target, fields): &(Method, String, Vec<(HeaderName, HeaderValu
     Some(head)
 }
 
-fn token_of(head: &Parts, legacy: Legacy) -> Option<String> {
-    let path = jellyfin::controller_path(head.uri.path(), legacy);
+/// What pods of today accept, and pods of old.
+const PODS: [(Prefixes, Legacy); 2] = [(Prefixes::Kept, Legacy::Ignored), (Prefixes::Stripped, Legacy::Accepted)];
+
+fn token_of(head: &Parts, (prefixes, legacy): (Prefixes, Legacy)) -> Option<String> {
+    let path = jellyfin::controller_path(head.uri.path(), prefixes);
     jellyfin::identify(&head.uri, path, &head.headers, legacy).token.map(|token| token.into_owned())
 }
 
 #[test]
 fn the_canonical_form_of_a_head_stays_as_it_is_and_says_the_same() {
     fuzz("canonical", (head(), any::<bool>()), |(head, is_old)| {
-        let legacy = if is_old { Legacy::Accepted } else { Legacy::Ignored };
+        let pods = PODS[usize::from(is_old)];
         let Some(mut once) = parts(&head) else { return Ok(()) };
-        let before = token_of(&once, legacy);
-        if canonical::canonicalize(&mut once, "", legacy, false).is_err() {
+        let before = token_of(&once, pods);
+        if canonical::canonicalize(&mut once, "", pods.0, false).is_err() {
             return Ok(());
         }
-        prop_assert_eq!(token_of(&once, legacy), before, "another token");
+        prop_assert_eq!(token_of(&once, pods), before, "another token");
         let mut twice = parts(&head).expect("a head");
         (twice.uri, twice.headers) = (once.uri.clone(), once.headers.clone());
-        let again = canonical::canonicalize(&mut twice, "", legacy, false);
+        let again = canonical::canonicalize(&mut twice, "", pods.0, false);
         prop_assert!(again.is_ok(), "refused at the second time: {:?} for {}", again, once.uri);
         prop_assert_eq!((twice.uri, twice.headers), (once.uri, once.headers));
         Ok(())
@@ -93,12 +96,12 @@ fn the_canonical_form_of_a_head_stays_as_it_is_and_says_the_same() {
 fn a_translated_head_bears_the_new_token_and_no_trace_of_the_old() {
     const NEW: &str = "abababababababababababababababab";
     fuzz("translation", (head(), any::<bool>()), |(head, is_old)| {
-        let legacy = if is_old { Legacy::Accepted } else { Legacy::Ignored };
+        let pods = PODS[usize::from(is_old)];
         let Some(mut head) = parts(&head) else { return Ok(()) };
-        let before = token_of(&head, legacy);
+        let before = token_of(&head, pods);
         translation::translate(&mut head.uri, &mut head.headers, |token| token == TOKEN, NEW);
         let expected = before.map(|token| if token == TOKEN { NEW.to_owned() } else { token });
-        prop_assert_eq!(token_of(&head, legacy), expected);
+        prop_assert_eq!(token_of(&head, pods), expected);
         Ok(())
     });
 }
@@ -119,8 +122,8 @@ fn a_device_that_was_read_is_written_as_it_was() {
 fn the_parts_of_a_head_are_read_without_harm() {
     fuzz("parts", head(), |head| {
         let Some(head) = parts(&head) else { return Ok(()) };
-        for legacy in [Legacy::Accepted, Legacy::Ignored] {
-            let path = jellyfin::controller_path(head.uri.path(), legacy);
+        for (prefixes, legacy) in PODS {
+            let path = jellyfin::controller_path(head.uri.path(), prefixes);
             let _ = (Endpoint::of(&head.method, path), Device::of(&head.headers, legacy));
             let _ = canonical::decoded_path(path);
         }

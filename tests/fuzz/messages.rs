@@ -34,7 +34,7 @@ fn a_message_is_read_without_harm_and_only_as_what_it_is() {
         prop_oneof![vec(select(&MESSAGE[..]), 0..20).prop_map(|pieces| pieces.concat()), whole(), "\\PC{0,40}"];
     fuzz("message", message, |text| {
         let is_json = serde_json::from_str::<serde_json::Value>(&text).is_ok();
-        prop_assert!(is_json || message::wish(&text).is_none(), "a wish: {}", text);
+        prop_assert!(is_json || message::subscription(&text).is_none(), "a subscription: {}", text);
         prop_assert!(is_json || !message::is_shutdown_notice(&text), "a notice: {}", text);
         let _ =
             (message::is_session_list(&text), message::begins_session_list(text.as_bytes()), message::interval(&text));

@@ -5,15 +5,18 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// The longest time that a step of the program may take on a loaded machine.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often its files are looked at: another process tells nobody of its changes.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A running program; it is killed when it is dropped.
 pub(super) struct Program {
@@ -59,11 +62,14 @@ impl Program {
 
     /// Waits until something holds.
     pub(super) async fn until(&self, what: &str, holds: impl Fn(&Program) -> bool) {
-        let began = Instant::now();
-        while !holds(self) {
-            assert!(began.elapsed() < DEADLINE, "never came: {what}\n{}", self.log());
-            sleep(Duration::from_millis(10)).await;
-        }
+        let mut looks = interval(LOOK_AGAIN);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let wait = async {
+            while !holds(self) {
+                looks.tick().await;
+            }
+        };
+        assert!(timeout(DEADLINE, wait).await.is_ok(), "never came: {what}\n{}", self.log());
     }
 
     fn log(&self) -> String {

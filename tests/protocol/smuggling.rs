@@ -20,7 +20,10 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{
+    task::JoinHandle,
+    time::{interval, sleep},
+};
 
 use super::{
     pod::Pod,
@@ -193,7 +196,9 @@ fn ambiguities(seen: &[Vec<u8>]) -> Vec<String> {
 async fn uncounted(program: &Program, pod: &Pod) -> Vec<String> {
     let mut surplus = Vec::new();
     // The access log is written when an answer has ended, in pieces.
+    let mut looks = interval(Duration::from_millis(100));
     for _ in 0..20 {
+        looks.tick().await;
         let counted = program.counted();
         let mut counts = BTreeMap::<&str, usize>::new();
         counted.iter().for_each(|path| *counts.entry(first_segment(path)).or_default() += 1);
@@ -216,7 +221,6 @@ async fn uncounted(program: &Program, pod: &Pod) -> Vec<String> {
         if surplus.is_empty() {
             break;
         }
-        sleep(Duration::from_millis(100)).await;
     }
     surplus.into_iter().map(|(tag, lines)| format!("not all counted of {tag}: {lines:?}")).collect()
 }
@@ -241,6 +245,9 @@ fn print_summary(pod: &str, outcomes: &[Outcome], served: usize) {
     }
 }
 
+/// Between two requests of a client that does nothing wrong.
+const WITNESS_PACE: Duration = Duration::from_millis(5);
+
 /// A client that does nothing wrong, on one connection.
 struct Witness {
     is_over: Arc<AtomicBool>,
@@ -259,7 +266,7 @@ impl Witness {
                 let expected = Answer { status: 200, body: format!("GET /witness/{served} HTTP/1.1") };
                 assert_eq!(wire.answer().await, Some(expected), "the client beside them was harmed");
                 served += 1;
-                sleep(Duration::from_millis(5)).await;
+                sleep(WITNESS_PACE).await;
             }
             served
         });

@@ -10,7 +10,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use authority::{Authority, Manner, until_so};
@@ -20,16 +19,13 @@ use rustls::{
     crypto::{self, ring},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep},
-};
+use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::TlsConnector;
 
 use super::{
     redis_server::RedisServer,
     replicas,
-    world::{ANY_PORT, Certificate, Proxy, Settings, World, secs, story},
+    world::{ANY_PORT, Certificate, Proxy, Settings, World, story},
 };
 
 const NAMES: [&str; 2] = ["media.example.org", "www.example.org"];
@@ -125,18 +121,15 @@ async fn until_issued(
     address: std::net::SocketAddr,
     before: Option<&CertificateDer<'static>>,
 ) -> CertificateDer<'static> {
-    let began = Instant::now();
-    loop {
-        if let Some(certificate) = shown(address, NAMES[1]).await
-            && is_issued(&certificate)
-            && before != Some(&certificate)
-        {
-            println!("issued after {:?}", began.elapsed());
-            return certificate;
-        }
-        assert!(began.elapsed() < secs(60), "no certificate was issued");
-        sleep(Duration::from_millis(50)).await;
-    }
+    let (began, mut issued) = (Instant::now(), None);
+    until_so("a certificate is issued", async || {
+        let shown = shown(address, NAMES[1]).await;
+        issued = shown.filter(|certificate| is_issued(certificate) && before != Some(certificate));
+        issued.is_some()
+    })
+    .await;
+    println!("issued after {:?}", began.elapsed());
+    issued.expect("it was just seen")
 }
 
 async fn ended(proxy: &Proxy, outcome: &str) -> f64 {

@@ -48,7 +48,7 @@ async fn without_a_public_url_an_app_is_told_the_address_that_it_can_reach_over_
         assert_eq!(server["Address"], format!("http://{address}"));
         assert_eq!(world.proxy.metric("jellypin_autodiscovery_total", &[("outcome", "no_question")]).await, 1.0);
 
-        // Whoever asks again and again is answered a few times.
+        // An app that asks again and again is answered a few times.
         for _ in 0..100 {
             app.send(b"who is JellyfinServer?").await.expect("sent");
         }

@@ -1,13 +1,15 @@
 //! Who counts as ready, how soon a dead pod is out, and what is served when nobody is ready.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use http::Method;
 use jellyfin_sim::{FILM, PhaseLengths, Pod, StartUp};
 use jellypin::pod::{Condition, State};
 
-use super::migration::revocation::at_home;
-use super::world::{Failed, World, body_of, millis, secs, story, until, until_so};
+use super::migration::{minted, revocation::at_home};
+use super::world::{Failed, World, body_of, elapse, millis, secs, story, until, until_so};
 
 const PUBLIC: &str = "/System/Info/Public";
 
@@ -179,7 +181,7 @@ async fn without_a_pod_requests_get_503_and_media_break_off() {
         assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
         assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
         assert_eq!(answer.header("cache-control"), "no-store");
-        assert_eq!(answer.text(), "No Jellyfin server can be reached at the moment.\n");
+        assert_eq!(answer.text(), "No server can be reached at the moment.\n");
         assert_eq!(answer.set_cookie(), None, "nobody is bound to a dead pod");
 
         let began = Instant::now();
@@ -290,6 +292,46 @@ async fn a_fresh_proxy_probes_before_it_listens() {
         assert_ne!(other.pod("c").status().state, State::Ready);
         world.pod("c").hang(false);
         until("the pod is ready", || other.pod("c").status().state == State::Ready).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_is_away_takes_no_pod_out_and_moves_nobody() {
+    const AWAY: Duration = Duration::from_millis(3500);
+    story(World::plan(2).with_api_key(), async |world| {
+        let homes = [("alice", "a"), ("bob", "b")];
+        let mut clients = Vec::new();
+        for (user, pod) in homes {
+            let client = at_home(world, user, pod).await;
+            clients.extend((0..6).map(|_| (client.twin(), pod)));
+        }
+        let changes = world.proxy.metric("jellypin_leader_changes_total", &[]).await;
+        let over = AtomicBool::new(false);
+        let busy = clients.iter_mut().map(async |(client, home)| {
+            while !over.load(Ordering::Relaxed) {
+                let me = client.get("/Users/Me").await;
+                assert_eq!((me.status, world.home(&me)), (200, *home));
+                elapse(millis(50)).await;
+            }
+        });
+        let fault = async {
+            world.pods.iter().for_each(|pod| pod.go_dark(true));
+            let (began, serve) = (Instant::now(), |pod| world.proxy.pod(pod).status().state == State::Ready);
+            until("it is over", || {
+                assert!(serve("a") && serve("b"), "{:?}", began.elapsed());
+                began.elapsed() >= AWAY
+            })
+            .await;
+            world.pods.iter().for_each(|pod| pod.go_dark(false));
+            for (_, pod) in homes {
+                world.proxy.until_condition(pod, Condition::Well).await;
+            }
+            over.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(join_all(busy), fault);
+        assert_eq!((minted(world), world.proxy.pod("a").status().epoch.0), (0, 1));
+        assert_eq!(world.proxy.metric("jellypin_leader_changes_total", &[]).await, changes);
     })
     .await;
 }

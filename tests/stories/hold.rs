@@ -11,7 +11,7 @@ use jellypin::proxy::{HELD, HELD_KIB, SharedState};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::world::{Answer, Client, Plan, World, body_of, elapse, millis, story, until};
+use super::world::{Answer, Client, Plan, World, body_of, elapse, millis, secs, story, until};
 
 const OPEN: &str = "/Branding/Configuration";
 
@@ -254,4 +254,25 @@ async fn an_answer_says_how_long_its_request_waited_if_it_is_to() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waited_for_its_turn_when_the_pod_died_is_done_by_its_next_process() {
+    story(World::plan(1).probe_interval(secs(3600)), async |world| {
+        let mut alice = world.client().without_cookies().device("sofa");
+        alice.log_in("alice").await;
+        let pod = world.proxy.pod("a");
+        pod.concurrency.set_limit(0);
+        let dies = async {
+            until("it waits for its turn", || pod.concurrency.waiting() > 0).await;
+            world.pod("a").kill().await;
+            world.until_state("a", State::Down).await;
+            world.pod("a").start_again().await.expect("a start");
+        };
+        // It does harm twice, and no pod had it.
+        let asked = alice.post("/Playlists", json!({"Name": "Evening", "Ids": [FILM], "MediaType": "Video"}));
+        let (made, ()) = tokio::join!(asked, dies);
+        assert_eq!(made.status, 200, "{}", made.text());
+    })
+    .await;
 }

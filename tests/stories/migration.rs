@@ -3,6 +3,7 @@
 mod closed_apps;
 mod device_changes;
 pub(crate) mod drain;
+mod live_direct;
 mod live_drain;
 mod live_hls;
 mod live_tv;

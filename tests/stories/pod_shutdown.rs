@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use jellyfin_sim::{FILM, PhaseLengths, StartUp};
-use jellypin::pod::State;
+use jellypin::{health, pod::State};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -147,6 +147,23 @@ async fn a_restart_by_sigterm_lasts_no_longer_than_the_pods_own() {
         let message = futures_util::future::poll_immediate(socket.next()).await;
         assert!(!matches!(message, Some(None)), "the socket is open");
         drop(socket);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_refuses_after_its_farewell_serves_again_in_its_next_life() {
+    story(World::plan(1), async |world| {
+        let pod = world.proxy.pod("a");
+        world.pod("a").kill().await;
+        // Both come before a probe ends, as when one is under way for longer than the pod listens on.
+        health::farewell(&pod, None);
+        health::refused(&pod);
+        world.until_state("a", State::Down).await;
+        world.pod("a").start_again().await.expect("a start");
+        world.until_state("a", State::Ready).await;
+        until("its end is over", || !pod.life.is_over()).await;
+        assert_eq!(world.client().get("/Branding/Configuration").await.status, 200);
     })
     .await;
 }

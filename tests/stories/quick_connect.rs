@@ -4,7 +4,7 @@ use http::Method;
 use jellypin::pod::State;
 use serde_json::json;
 
-use super::migration::{client_of, drain::tell, plan};
+use super::migration::{client_of, plan, start_again};
 use super::wire::{HandPod, before, client};
 use super::world::{Answer, Client, Visitors, World, body_of, millis, story, until};
 
@@ -15,7 +15,7 @@ struct Device {
     secret: String,
 }
 
-async fn begin(world: &World, device: &str) -> Device {
+async fn initiate(world: &World, device: &str) -> Device {
     let mut client = world.client().without_cookies().device(device);
     let begun = post(&mut client, "/QuickConnect/Initiate").await;
     assert_eq!(begun.status, 200, "{}", begun.text());
@@ -62,7 +62,7 @@ async fn a_code_is_approved_by_a_user_of_any_pod() {
         let visitors = Visitors::sign_in(6, |_| world.client()).await;
         for turn in 0..20 {
             let mut approver = elsewhere(world, "alice", &leader).await;
-            let mut device = begin(world, &format!("tv {turn}")).await;
+            let mut device = initiate(world, &format!("tv {turn}")).await;
             assert_eq!(device.poll().await.json()["Authenticated"], false);
             let approved = approve(&mut approver, &device.code).await;
             assert_eq!((approved.status, approved.text()), (200, "true"));
@@ -90,7 +90,7 @@ async fn a_code_is_approved_by_its_own_user_only() {
         let mut root = elsewhere(world, "root", &leader).await;
         let bob = world.cluster.user_id("bob").expect("bob");
         let dashed = format!("{}-{}-{}-{}-{}", &bob[..8], &bob[8..12], &bob[12..16], &bob[16..20], &bob[20..]);
-        let mut device = begin(world, "tv").await;
+        let mut device = initiate(world, "tv").await;
         for foreign in [&bob, &dashed, &bob.to_uppercase()] {
             let path = format!("/QuickConnect/Authorize?code={}&userId={foreign}", device.code);
             assert_eq!(post(&mut alice, &path).await.status, 403, "{foreign}");
@@ -111,13 +111,34 @@ async fn a_code_is_approved_by_its_own_user_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_code_is_approved_at_once_by_a_user_whose_pod_has_died() {
+    story(plan(3), async |world| {
+        let leader = world.leader().await;
+        // Some of them come to live on the leader, and some do not.
+        for user in ["alice", "bob", "user0", "user1"] {
+            let mut approver = elsewhere(world, user, &leader).await;
+            let home = world.home(&approver.get("/Users/Me").await).to_owned();
+            let mut device = initiate(world, &format!("tv of {user}")).await;
+            world.pod(&home).kill().await;
+            let approved = approve(&mut approver, &device.code).await;
+            assert_eq!((approved.status, approved.text()), (200, "true"), "{user}");
+            assert_eq!(device.log_in().await.json()["User"]["Name"], user);
+            assert_eq!(approve(&mut approver, "none").await.status, 404, "no code of any pod");
+            world.until_state(&home, State::Down).await;
+            start_again(world, &home).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_code_lives_and_dies_with_its_pod() {
     story(plan(3), async |world| {
         let first = world.leader().await;
         let visitors = Visitors::sign_in(6, |_| world.client()).await;
         let mut approver = elsewhere(world, "alice", &first).await;
         // The leader changes, and the pod of the code lives.
-        let mut device = begin(world, "tv").await;
+        let mut device = initiate(world, "tv").await;
         world.pod(&first).degrade(true);
         world.until_state(&first, State::Starting).await;
         world.pod(&first).degrade(false);
@@ -129,13 +150,13 @@ async fn a_code_lives_and_dies_with_its_pod() {
         assert_eq!(approve(&mut approver, &device.code).await.status, 200);
         assert_eq!(device.log_in().await.status, 200);
         // The pod of the code dies with it.
-        let mut device = begin(world, "another tv").await;
+        let mut device = initiate(world, "another tv").await;
         world.pod(&now).kill().await;
         world.until_state(&now, State::Down).await;
         let poll = device.poll().await;
         assert_eq!((poll.status, poll.text()), (404, "\"Unknown secret\""));
         assert_eq!(approve(&mut approver, &device.code).await.status, 404);
-        let mut device = begin(world, "another tv").await;
+        let mut device = initiate(world, "another tv").await;
         assert_eq!(approve(&mut approver, &device.code).await.status, 200);
         assert_eq!(device.log_in().await.status, 200);
         now.clear();
@@ -149,14 +170,14 @@ async fn a_code_of_a_draining_leader_can_be_approved() {
     story(plan(3), async |world| {
         let first = world.leader().await;
         let mut approver = elsewhere(world, "alice", &first).await;
-        let mut open = begin(world, "tv").await;
-        assert_eq!(tell(world, &format!("/pods/main/{first}/drain")).await.status, 202);
+        let mut open = initiate(world, "tv").await;
+        assert_eq!(world.proxy.post_admin(&format!("/pods/main/{first}/drain")).await.status, 202);
         until("another leads", || {
             let shared = world.proxy.shared();
             shared.pools[0].leader.current().is_some_and(|leader| *leader.name != *first)
         })
         .await;
-        let mut new = begin(world, "another tv").await;
+        let mut new = initiate(world, "another tv").await;
         for (device, maker) in [(&mut open, true), (&mut new, false)] {
             let poll = device.poll().await;
             assert_eq!((poll.status, world.home(&poll) == first), (200, maker));
@@ -173,7 +194,7 @@ async fn without_an_api_key_a_failed_approval_keeps_the_login() {
     story(World::plan(3), async |world| {
         let leader = world.leader().await;
         let mut approver = elsewhere(world, "alice", &leader).await;
-        let mut device = begin(world, "tv").await;
+        let mut device = initiate(world, "tv").await;
         let failed = approve(&mut approver, &device.code).await;
         assert_eq!(failed.status, 404, "a 401 would make the client forget its token");
         assert_eq!(approver.get("/Users/Me").await.status, 200);
@@ -218,7 +239,7 @@ async fn a_device_gets_a_new_code_after_the_leaders_death() {
             pod.until(asked).await;
             pod.kill().await;
         };
-        let (mut device, ()) = tokio::join!(begin(world, "tv"), killed);
+        let (mut device, ()) = tokio::join!(initiate(world, "tv"), killed);
         assert_eq!(device.poll().await.status, 200);
     })
     .await;

@@ -43,7 +43,7 @@ async fn log_in(world: &World, user: &str, device: &str) -> (String, String) {
 }
 
 /// A request that tells of its client nothing but the token.
-async fn ask(mut client: Client, token: &str) -> Answer {
+async fn get_user_by_token(mut client: Client, token: &str) -> Answer {
     client.get(&format!("/Users/Me?ApiKey={token}")).await
 }
 

@@ -158,7 +158,7 @@ impl Outside {
     }
 
     /// Reloads its configuration, which is what `settings` say now.
-    async fn read_anew(&self) {
+    async fn reload(&self) {
         // It was, or it could not be.
         let times = || self.program.log().matches(" reloaded").count();
         let before = times();

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use jellyfin_sim::Generation;
 use serde_json::json;
 
-use super::world::{Client, Settings, World, body_of, story};
+use super::{
+    migration::revocation::at_home,
+    world::{Client, Plan, Settings, World, body_of, story},
+};
 
 const PUBLIC: &str = "/System/Info/Public";
 
@@ -26,6 +30,12 @@ fn at(world: &World, host: &str) -> Client {
     let mut client = world.client();
     client.host = host.to_owned();
     client
+}
+
+/// One host, of which the other pool has what lies below one path.
+fn by_path(settings: &mut Settings) {
+    settings.route_rest("main");
+    settings.route_path("/_sim", "other");
 }
 
 #[tokio::test]
@@ -57,20 +67,12 @@ async fn the_host_gives_the_pool() {
 
 #[tokio::test]
 async fn the_longest_path_gives_the_pool() {
-    story(
-        two_pools(|settings| {
-            settings.route_rest("main");
-            settings.route_path("/_sim", "other");
-        })
-        .await,
-        async |world| {
-            let rows =
-                [(PUBLIC, "a"), ("/_sim/status/200", "b"), ("/_SIM/status/200", "b"), ("/_simple", "a"), ("/", "a")];
-            for (path, pod) in rows {
-                assert_eq!(world.home(&world.client().get(path).await), pod, "{path}");
-            }
-        },
-    )
+    story(two_pools(by_path).await, async |world| {
+        let rows = [(PUBLIC, "a"), ("/_sim/status/200", "b"), ("/_SIM/status/200", "b"), ("/_simple", "a"), ("/", "a")];
+        for (path, pod) in rows {
+            assert_eq!(world.home(&world.client().get(path).await), pod, "{path}");
+        }
+    })
     .await;
 }
 
@@ -101,26 +103,19 @@ async fn pods_below_a_base_url_are_probed_and_pinned_like_others() {
 
 #[tokio::test]
 async fn two_pools_of_one_host_keep_their_cookies() {
-    story(
-        two_pools(|settings| {
-            settings.route_rest("main");
-            settings.route_path("/_sim", "other");
-        })
-        .await,
-        async |world| {
-            let mut browser = world.client().without_cookies();
-            let main = browser.get(PUBLIC).await.set_cookie().expect("a cookie").to_owned();
-            let other = browser.get("/_sim/status/200").await.set_cookie().expect("a cookie").to_owned();
-            assert!(main.ends_with("; Path=/"), "{main}");
-            assert!(other.ends_with("; Path=/_sim"), "{other}");
-            // Below the longer path a browser sends both, that of the longer path first.
-            let pair = |cookie: &str| cookie.split(';').next().expect("a pair").to_owned();
-            let both = format!("{}; {}", pair(&other), pair(&main));
-            for (path, cookies) in [(PUBLIC, pair(&main)), ("/_sim/status/200", both)] {
-                assert_eq!(browser.get_with(path, &[("cookie", &cookies)]).await.set_cookie(), None, "{path}");
-            }
-        },
-    )
+    story(two_pools(by_path).await, async |world| {
+        let mut browser = world.client().without_cookies();
+        let main = browser.get(PUBLIC).await.set_cookie().expect("a cookie").to_owned();
+        let other = browser.get("/_sim/status/200").await.set_cookie().expect("a cookie").to_owned();
+        assert!(main.ends_with("; Path=/"), "{main}");
+        assert!(other.ends_with("; Path=/_sim"), "{other}");
+        // Below the longer path a browser sends both, that of the longer path first.
+        let pair = |cookie: &str| cookie.split(';').next().expect("a pair").to_owned();
+        let both = format!("{}; {}", pair(&other), pair(&main));
+        for (path, cookies) in [(PUBLIC, pair(&main)), ("/_sim/status/200", both)] {
+            assert_eq!(browser.get_with(path, &[("cookie", &cookies)]).await.set_cookie(), None, "{path}");
+        }
+    })
     .await;
 }
 
@@ -147,6 +142,46 @@ async fn a_route_lets_in_whom_it_names_by_the_address_that_trusted_proxies_tell(
         assert_ne!(elsewhere.status, 403, "another route");
         assert!(world.client().get(PUBLIC).await.status == 403, "the proxy in front is no client of that network");
         assert_eq!(world.proxy.metric("jellypin_rejected_total", &[("why", "not_allowed")]).await, 3.0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_path_passes_the_route_that_it_is_for() {
+    let plan = World::plan(1).changed(|settings| {
+        settings.route_rest("main");
+        settings.route("path = \"/System\"\npool = \"main\"\nallow = [\"10.0.0.0/8\"]");
+    });
+    story(plan, async |world| {
+        for path in [
+            PUBLIC,
+            "/%53ystem/Info/Public",
+            "/x/../System/Info/Public",
+            "/%53ystem/%FF/../Info/Public",
+            "/%ff/../System/Info/Public",
+        ] {
+            let answer = world.client().get(path).await;
+            assert_eq!((answer.status, world.saw(&answer).len()), (403, 0), "{path}");
+        }
+        assert_eq!(world.client().get("/web/index.html").await.status, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_prefix_that_the_pod_takes_away_passes_no_route() {
+    let plan = World::plan(1).build(|pod| pod.generation(Generation::V10_11)).changed(|settings| {
+        settings.route_rest("main");
+        settings.route("path = \"/System\"\npool = \"main\"\nallow = [\"10.0.0.0/8\"]");
+    });
+    story(plan, async |world| {
+        for path in
+            [PUBLIC, "/emby/System/Info/Public", "/MediaBrowser/system/info/public", "/%65mby/System/Info/Public"]
+        {
+            let answer = world.client().get(path).await;
+            assert_eq!((answer.status, world.saw(&answer).len()), (403, 0), "{path}");
+        }
+        assert_eq!(world.client().get("/emby/Users/Public").await.status, 200);
     })
     .await;
 }
@@ -199,13 +234,36 @@ async fn a_route_leads_to_another_address() {
 
 #[tokio::test]
 async fn the_server_is_operated_from_named_networks_alone() {
-    let plan = World::plan(1).trusted_proxies(&["127.0.0.1"]).operate_from(&["10.0.0.0/8"]);
+    const PATHS: &[&str] = &[
+        "/System/Restart",
+        "/system/shutdown/",
+        "/System/%52estart",
+        "/x/../System/Restart",
+        "/Startup/User",
+        // Bytes that are no UTF-8 hide nothing.
+        "/%53ystem/Restart/%FF/..",
+        "/%53ystem/%C0%AF/../Restart",
+        "/%53tartup/User/%FF/..",
+    ];
+    operated_from_named_networks(World::plan(1), PATHS).await;
+    // These pods strip the prefix, whatever they do with tokens of old.
+    const OLD: &[&str] = &["/emby/System/Restart", "/MediaBrowser/System/Shutdown", "/emby/Startup/User"];
+    operated_from_named_networks(of_10_11_without_old_tokens(1), OLD).await;
+}
+
+/// Pods of 10.11 with `EnableLegacyAuthorization` off, and a proxy that was told so.
+fn of_10_11_without_old_tokens(pods: usize) -> Plan {
+    World::plan(pods)
+        .build(|pod| pod.generation(Generation::V10_11).legacy_authorization(false))
+        .changed(|settings| settings.set("jellyfin.legacy_authorization", "\"off\""))
+}
+
+async fn operated_from_named_networks(plan: Plan, paths: &[&str]) {
+    let plan = plan.trusted_proxies(&["127.0.0.1"]).operate_from(&["10.0.0.0/8"]);
     story(plan, async |world| {
         let mut root = world.client().device("desk");
         assert_eq!(root.log_in("root").await.status, 200);
-        for path in
-            ["/System/Restart", "/system/shutdown/", "/System/%52estart", "/x/../System/Restart", "/Startup/User"]
-        {
+        for path in paths {
             let request = root.request(http::Method::POST, path).header("x-forwarded-for", "192.0.2.1");
             let answer = root.send(request, body_of("")).await.expect("an answer");
             assert_eq!((answer.status, world.saw(&answer).len()), (403, 0), "{path}");
@@ -214,6 +272,20 @@ async fn the_server_is_operated_from_named_networks_alone() {
         let request = root.request(http::Method::POST, "/System/Restart").header("x-forwarded-for", "10.1.2.3");
         let answer = root.send(request, body_of("")).await.expect("an answer");
         assert_eq!((answer.status, world.saw(&answer).len()), (204, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_prefix_of_old_hides_no_end_of_a_session_from_the_other_pods() {
+    story(of_10_11_without_old_tokens(2).with_api_key(), async |world| {
+        let mut root = at_home(world, "root", "a").await;
+        let mut bob = at_home(world, "bob", "b").await;
+        let device = bob.device.clone().expect("a device").replace(' ', "%20");
+        let request = root.request(http::Method::DELETE, &format!("/emby/Devices?id={device}"));
+        assert_eq!(root.send(request, body_of("")).await.expect("an answer").status, 204);
+        // His pod keeps the token in its memory until it is told.
+        assert_eq!(bob.get("/Users/Me").await.status, 401);
     })
     .await;
 }

@@ -4,7 +4,7 @@ use http::Method;
 use jellypin::pod::State;
 use serde_json::json;
 
-use super::migration::{client_of, drain::tell, kill};
+use super::migration::{client_of, kill};
 use super::world::{Answer, Client, Plan, World, body_of, story, until_so};
 
 fn plan(pods: usize) -> Plan {
@@ -17,7 +17,7 @@ fn browser(world: &World) -> Client {
 }
 
 /// Begins a flow; gives its state, by the provider's address that the browser is sent to.
-async fn begin(world: &World, path: &str) -> String {
+async fn begin_flow(world: &World, path: &str) -> String {
     let sent = browser(world).get(path).await;
     assert_eq!(sent.status, 302, "{}", sent.text());
     let (_, state) = sent.header("location").split_once("&state=").expect("a state");
@@ -38,7 +38,7 @@ async fn finish(world: &World, mode: &str, data: &str, device: &str) -> Answer {
 }
 
 async fn sign_in(world: &World, user: &str, device: &str) -> (Client, Answer) {
-    let state = begin(world, "/sso/OID/start/idp").await;
+    let state = begin_flow(world, "/sso/OID/start/idp").await;
     let page = come_back(world, &state, user).await;
     assert_eq!((page.status, page.text().contains(&state)), (200, true), "{}", page.text());
     assert_eq!(page.set_cookie(), None, "who looks at a page of the leader does not live there");
@@ -69,7 +69,7 @@ async fn forty_users_sign_in_without_cookies() {
 async fn old_paths_and_saml_go_to_the_leader() {
     story(plan(3), async |world| {
         let leader = world.leader().await;
-        let state = begin(world, "/SSO/oid/p/idp").await;
+        let state = begin_flow(world, "/SSO/oid/p/idp").await;
         let page = browser(world).get(&format!("/sso/OID/r/idp?state={state}&code=bob")).await;
         assert_eq!(page.status, 200, "{}", page.text());
         for number in 0..10 {
@@ -92,7 +92,7 @@ async fn old_paths_and_saml_go_to_the_leader() {
 async fn a_flow_goes_on_where_it_began() {
     story(plan(3), async |world| {
         let first = world.leader().await;
-        let state = begin(world, "/sso/OID/start/idp").await;
+        let state = begin_flow(world, "/sso/OID/start/idp").await;
         world.pod(&first).degrade(true);
         world.until_state(&first, State::Starting).await;
         world.pod(&first).degrade(false);
@@ -104,17 +104,17 @@ async fn a_flow_goes_on_where_it_began() {
         assert_eq!((log_in.status, world.saw(&log_in).contains(&first.as_str())), (200, true));
         // One that drains gives up the lead, and has what it has begun.
         let now = world.leader().await;
-        let state = begin(world, "/sso/OID/start/idp").await;
-        assert_eq!(tell(world, &format!("/pods/main/{now}/drain")).await.status, 202);
+        let state = begin_flow(world, "/sso/OID/start/idp").await;
+        assert_eq!(world.proxy.post_admin(&format!("/pods/main/{now}/drain")).await.status, 202);
         until_so("another leads", async || world.leader().await != now).await;
         let page = come_back(world, &state, "alice").await;
         assert_eq!((page.status, world.home(&page)), (200, now.as_str()));
         let log_in = finish(world, "OID", &state, "browser").await;
         assert_eq!((log_in.status, world.home(&log_in)), (200, now.as_str()));
-        assert_eq!(tell(world, &format!("/pods/main/{now}/undrain")).await.status, 202);
+        assert_eq!(world.proxy.post_admin(&format!("/pods/main/{now}/undrain")).await.status, 202);
         // The one that dies takes it along, and says so as a pod does.
         let now = world.leader().await;
-        let state = begin(world, "/sso/OID/start/idp").await;
+        let state = begin_flow(world, "/sso/OID/start/idp").await;
         kill(world, &now).await;
         assert_eq!(come_back(world, &state, "alice").await.status, 500);
         sign_in(world, "alice", "browser").await;
@@ -126,7 +126,7 @@ async fn a_flow_goes_on_where_it_began() {
 async fn a_flow_of_another_replica_is_found() {
     story(plan(3), async |world| {
         let first = world.leader().await;
-        let state = begin(world, "/sso/OID/start/idp").await;
+        let state = begin_flow(world, "/sso/OID/start/idp").await;
         // This one has another leader, and has not seen the flow begin.
         let other = world.replica(|_| {}).await;
         world.pod(&first).degrade(true);
@@ -144,7 +144,7 @@ async fn a_flow_of_another_replica_is_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plug_ins_refusal_passes_unchanged() {
     story(plan(3), async |world| {
-        let state = begin(world, "/sso/OID/start/idp").await;
+        let state = begin_flow(world, "/sso/OID/start/idp").await;
         let denied = browser(world).get(&format!("/sso/OID/redirect/idp?error=access_denied&state={state}")).await;
         assert_eq!((denied.status, world.saw(&denied).len()), (400, 1), "{}", denied.text());
         assert!(denied.text().contains("Try logging in again"));
@@ -162,7 +162,7 @@ async fn linking_an_account_moves_no_user() {
         let alice = world.cluster.user_id("alice").expect("alice");
         for number in 0..6 {
             let (mut client, home) = client_of(world, "alice", &format!("browser {number}")).await;
-            let state = begin(world, "/sso/OID/start/idp").await;
+            let state = begin_flow(world, "/sso/OID/start/idp").await;
             assert_eq!(come_back(world, &state, "alice").await.status, 200);
             let linked = client.post(&format!("/sso/OID/Link/idp/{alice}"), json!({"data": state})).await;
             assert_eq!(linked.status, 204, "{}", linked.text());

@@ -197,6 +197,42 @@ async fn each_write_that_is_asked_for_while_no_pod_writes_is_done_once_by_the_ne
 }
 
 #[tokio::test]
+async fn a_writer_that_is_slow_still_writes() {
+    story(build(2), async |world| {
+        let (mut root, home) = of_follower(world, "root").await;
+        // The writer knows her, and jellypin knows who writes.
+        assert_eq!(root.post("/Library/Media/Updated", json!({"Updates": []})).await.status, 204);
+        let document = edited(&mut root, world, "slow").await;
+        // As a pod that is cold, or starved by a transcode. Its health check answers.
+        world.pod(&writer(world)).slow_first_byte(millis(2_200));
+        let answer = root.post(&format!("/Items/{FILM}"), document).await;
+        assert_eq!((answer.status, world.saw(&answer)), (204, vec![&*writer(world)]));
+        assert_eq!(overview(world), "slow");
+        world.pod(&writer(world)).slow_first_byte(secs(0));
+        let answer = root.get("/Genres/X").await;
+        assert_eq!((answer.status, world.saw(&answer).last().copied()), (200, Some(&*home)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_shows_a_new_library_only_after_a_restart_is_named() {
+    story(build(3), async |world| {
+        let (mut root, _) = of_follower(world, "root").await;
+        assert_eq!(root.post("/Library/VirtualFolders?name=Shows&paths=/shows", json!({})).await.status, 204);
+        let of_library = |line: &Value| line["http.path"] == "/Library/VirtualFolders";
+        let line = || world.proxy.lines().into_iter().find(of_library);
+        until("the access line is written", || line().is_some()).await;
+        let told = line().expect("a line")["fan_out"].as_str().unwrap_or_default().to_owned();
+        for pod in &world.pods {
+            let follows = pod.name() != writer(world);
+            assert_eq!(told.contains(&format!("{}=needs_restart", pod.name())), follows, "{told}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_write_that_no_pod_can_do_is_refused_in_time_and_no_follower_sees_it() {
     story(build(2).hold(millis(400)).build(|pod| pod.fail_over(secs(600))), async |world| {
         let (mut root, home) = of_follower(world, "root").await;

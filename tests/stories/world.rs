@@ -306,6 +306,19 @@ pub(crate) fn until_so(what: &str, is_so: impl AsyncFnMut() -> bool) -> impl Fut
     look_until(Location::caller(), DEADLINE, what, is_so)
 }
 
+/// The same for what has to be asked and may take longer.
+///
+/// # Panics
+/// After `bound`, saying what was waited for.
+#[track_caller]
+pub(crate) fn until_so_within(
+    bound: Duration,
+    what: &str,
+    is_so: impl AsyncFnMut() -> bool,
+) -> impl Future<Output = ()> {
+    look_until(Location::caller(), bound, what, is_so)
+}
+
 async fn look_until(caller: &Location<'_>, bound: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let mut looks = tokio::time::interval(LOOK_AGAIN);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

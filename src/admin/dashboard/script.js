@@ -118,11 +118,11 @@ function showPods(pods) {
     card.leader.hidden = !pod.leads;
     facts(card.list, [
       ['Since', `${clock(pod.since_ms)} (${ago(pod.since_ms)})`],
-      ['Sessions', overview.has_key ? pod.sessions : null], ['Requests now', pod.requests], ['Sockets', pod.sockets],
+      ['Sessions', overview.has_key && pod.kind !== 'http' ? pod.sessions : null], ['Requests now', pod.requests], ['Sockets', pod.sockets],
       ['Life', pod.epoch], ['Version', pod.version], ['Server', pod.server_name], ['Address', pod.address]
     ]);
-    card.drain.hidden = pod.state !== 'ready';
-    card.undrain.hidden = pod.state !== 'draining' || pod.is_removed;
+    card.drain.hidden = pod.state !== 'ready' || pod.kind === 'http';
+    card.undrain.hidden = pod.state !== 'draining' || pod.is_removed || pod.kind === 'http';
     setAttribute(card.drain, 'aria-label', `Drain pod ${pod.name}`);
     setAttribute(card.undrain, 'aria-label', `Take drain back from pod ${pod.name}`);
     const place = byId('pods').children[index];
@@ -375,7 +375,7 @@ async function askUndrain(pod) {
 }
 
 async function askRoll() {
-  const pools = [...new Set(overview.pods.map(pod => pod.pool))];
+  const pools = [...new Set(overview.pods.filter(pod => pod.kind !== 'http').map(pod => pod.pool))];
   const pool = await ask('Restart all pods?',
     'One after the other is drained, restarted and warmed. Clients stay signed in, and their films go on.',
     'Restart', pools.map(name => [name, `Pool ${name}`]));

@@ -63,16 +63,18 @@ fn pod_row(pod: &Value, clients: &[Value], now: SystemTime) -> [String; HEAD.len
     let condition = pod["condition"].as_str().filter(|condition| *condition != "well");
     let condition = condition.map(|condition| format!(", {}", condition.replace('_', " "))).unwrap_or_default();
     let leads = if pod["leads"] == true { ", leads" } else { "" };
+    // A pod that is not Jellyfin's has neither clients nor a version.
+    let of_jellyfin = |text: String| if pod["kind"] == "http" { "-".to_owned() } else { text };
     [
         said(&pod["pool"]),
         said(&pod["name"]),
         format!("{}{leads}{condition}", said(&pod["state"])),
         since(pod["since_ms"].as_u64().unwrap_or_default(), now),
-        said(&pod["sessions"]),
-        playing.to_string(),
+        of_jellyfin(said(&pod["sessions"])),
+        of_jellyfin(playing.to_string()),
         said(&pod["sockets"]),
         said(&pod["requests"]),
-        said(&pod["version"]),
+        of_jellyfin(said(&pod["version"])),
     ]
 }
 
@@ -136,7 +138,9 @@ mod tests {
                      "sessions": 3, "version": "12.0.0", "server_name": null},
                     {"pool": "main", "name": "b", "address": "10.0.0.2:8096", "state": "down", "since_ms": 1000000,
                      "accepts": false, "leads": false, "is_removed": false, "epoch": 1, "requests": 0, "sockets": 0,
-                     "sessions": 0, "version": null, "server_name": null}
+                     "sessions": 0, "version": null, "server_name": null},
+                    {"pool": "photos", "kind": "http", "name": "p", "state": "ready", "since_ms": 1000, "requests": 2,
+                     "sockets": 1, "sessions": 0, "version": null}
                 ]
             },
             "clients": {"rows": [
@@ -153,9 +157,10 @@ mod tests {
             "Pod b is down for 1h 1m; 3 sessions moved.\n\
              Redis does not answer.\n\n\
              jellypin 0.1.0, 2 held requests, Redis does not answer, other replicas: other (configured otherwise: pools)\n\n\
-             POOL  POD  STATE                      SINCE   CLIENTS  PLAYING  SOCKETS  REQUESTS  VERSION\n\
-             main  a    ready, leads, no database  1h 18m  3        1        4        5         12.0.0\n\
-             main  b    down                       1h 1m   0        0        0        0         ?\n\n\
+             POOL    POD  STATE                      SINCE   CLIENTS  PLAYING  SOCKETS  REQUESTS  VERSION\n\
+             main    a    ready, leads, no database  1h 18m  3        1        4        5         12.0.0\n\
+             main    b    down                       1h 1m   0        0        0        0         ?\n\
+             photos  p    ready                      1h 18m  -        -        1        2         -\n\n\
              1970-01-01T00:16:40Z warn a pod is down pod=b ]0;x\n"
         );
     }

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use tokio::{net::TcpStream, time};
 
-use super::Finding;
+use super::{ASKING, Finding, plain};
 use crate::{
     app::{Config, Error, shared, state},
     jellyfin::client::system::{PublicInfo, ServerInfo},
@@ -18,9 +18,6 @@ use crate::{
     proxy::{ALL_ARE_LOCAL, MissingRequirement, PodChecks, PodLifecycle},
     shutdown::Shutdown,
 };
-
-/// Longest time for all probes of one pod.
-const ASKING: Duration = Duration::from_secs(2);
 
 /// Longest time to compare a pod that stands by with another.
 const COMPARING: Duration = Duration::from_secs(60);
@@ -54,7 +51,7 @@ pub(super) async fn check_pods(config: Config) -> Result<(Vec<Finding>, bool), E
     let asked = shared.pools.iter().map(|shared| async {
         let base_path = &*shared.pool.base_path;
         let pods = shared.pool.pods().to_vec();
-        let asked = join_all(pods.into_iter().map(|pod| ask(lifecycle.checks(), pod, &shared.pool))).await;
+        let asked = join_all(pods.into_iter().map(|pod| check_pod(lifecycle.checks(), pod, &shared.pool))).await;
         let shares = shared.shown_server.users.is_none();
         let mut found = of_pool(&shared.pool.name, (base_path, shares), &asked);
         found.extend(check_same(lifecycle.checks(), &asked, &shared.pool).await);
@@ -64,7 +61,8 @@ pub(super) async fn check_pods(config: Config) -> Result<(Vec<Finding>, bool), E
         });
         (found, asked.is_empty() || asked.iter().any(|asked| asked.info.is_some() && !asked.is_ill))
     });
-    let (found, answers): (Vec<_>, Vec<bool>) = join_all(asked).await.into_iter().unzip();
+    let plain = join_all(shared.plain.iter().map(|pool| plain::check(pool))).await;
+    let (found, answers): (Vec<_>, Vec<bool>) = join_all(asked).await.into_iter().chain(plain).unzip();
     Ok((found.into_iter().flatten().collect(), answers.into_iter().all(|answers| answers)))
 }
 
@@ -120,7 +118,7 @@ async fn check_twins(checks: &PodChecks, pool: &Pool) -> Vec<Finding> {
     found
 }
 
-async fn ask(checks: &PodChecks, pod: Arc<Pod>, pool: &Pool) -> PodReport {
+async fn check_pod(checks: &PodChecks, pod: Arc<Pod>, pool: &Pool) -> PodReport {
     let silent = |silence| PodReport {
         pod: pod.clone(),
         info: None,

@@ -36,6 +36,16 @@ fn changes_are_named_by_key_and_secrets_are_not_shown() {
 }
 
 #[test]
+fn users_of_routes_are_not_shown() {
+    let route = |more: &str| format!("[[routes]]\npool = \"main\"\n{more}");
+    assert_eq!(said(&route(""), &route("path = \"/x\"")).len(), 1);
+    let (one, other) = (route("basic_auth = { users = \"a:hunter2\" }"), route("basic_auth.users = [\"a:hunter3\"]"));
+    assert_eq!(said(&one, &other), ["routes: (secret) → (secret)"]);
+    let text = route("basic_auth = { file = \"users\" }");
+    assert_eq!(secret_files(&text, Path::new("/etc")), [Path::new("/etc/users")]);
+}
+
+#[test]
 fn what_waits_says_why_and_is_named_again() {
     let (before, after) =
         ("[limits]\npins = 10\n[pools.x]\nbase_path = \"/a\"", "[limits]\npins = 20\n[timeouts]\nhold = \"1s\"");

@@ -15,8 +15,15 @@ use crate::{
 };
 
 /// Keys whose other values need more than one key, or a file, to change.
-const NOT_ALONE: [&str; 5] =
-    ["affinity.cookie.partitioned", "leader.key", "pools.main.database", "pools.main.tls.ca", "tls.redirect_port"];
+const NOT_ALONE: [&str; 7] = [
+    "affinity.cookie.partitioned",
+    "leader.key",
+    "pools.main.database",
+    "pools.main.kind",
+    "pools.main.tls.ca",
+    "pools.photos.kind",
+    "tls.redirect_port",
+];
 
 /// Words that are the value of some key.
 const WORDS: [&str; 20] = [

@@ -9,7 +9,7 @@ use serde::{
 
 use super::{PodHost, PodTls, Scheme, Wake};
 use crate::config::{
-    names::{BasePath, DnsName, InstanceId, LeaderKey, Name, WriterName},
+    names::{BasePath, DnsName, InstanceId, LeaderKey, Name, RoutePath, WriterName},
     pod_url::PodUrl,
     secret::SecretSource,
     units::{Database, Time, seconds},
@@ -20,7 +20,9 @@ use crate::config::{
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Pool {
-    pub(in crate::config) base_path: Option<Written<BasePath>>,
+    pub(in crate::config) kind: Written<PoolKind>,
+    pub(in crate::config) health_path: Option<Spanned<Written<RoutePath>>>,
+    pub(in crate::config) base_path: Option<Spanned<Written<BasePath>>>,
     pub(in crate::config) dns: Option<Table<Dns>>,
     pub(in crate::config) leader_key: Option<Spanned<Written<LeaderKey>>>,
     pub(in crate::config) writer: Option<Spanned<Written<WriterName>>>,
@@ -28,6 +30,14 @@ pub(in crate::config) struct Pool {
     pub(in crate::config) tls: Option<Table<PodTls>>,
     pub(in crate::config) host: Option<Written<PodHost>>,
     pub(in crate::config) pods: BTreeMap<Written<Name>, Spanned<Pod>>,
+}
+
+/// What a pool's pods are.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::config) enum PoolKind {
+    #[default]
+    Jellyfin,
+    Http,
 }
 
 #[derive(Deserialize)]
@@ -77,6 +87,18 @@ impl Pool {
     /// Whether each pod has a database of its own.
     pub(in crate::config) fn is_separate(&self) -> bool {
         self.database.as_ref().is_some_and(|database| database.get_ref().0.is_separate)
+    }
+}
+
+impl FromText for PoolKind {
+    const EXPECTED: &'static str = "`jellyfin` or `http`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "jellyfin" => Ok(PoolKind::Jellyfin),
+            "http" => Ok(PoolKind::Http),
+            _ => Err(format!("{text:?} is none of `jellyfin`, `http`")),
+        }
     }
 }
 

@@ -6,9 +6,10 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::{BasicAuth, ForwardAuth, kept_headers::is_kept};
 use crate::config::{
     names::{RouteHost, RoutePath},
-    value::{FromText, OneOrMany, Spanned, Written},
+    value::{FromText, OneOrMany, Spanned, Table, Written},
 };
 
 #[derive(Deserialize)]
@@ -25,6 +26,8 @@ pub(in crate::config) struct Route {
     pub(in crate::config) request_headers: BTreeMap<Written<FieldName>, Written<FieldValue>>,
     #[serde(default)]
     pub(in crate::config) response_headers: BTreeMap<Written<FieldName>, Written<FieldValue>>,
+    pub(in crate::config) basic_auth: Option<Table<BasicAuth>>,
+    pub(in crate::config) forward_auth: Option<Table<ForwardAuth>>,
 }
 
 /// A URL, or a path, without a slash at its end.
@@ -36,38 +39,6 @@ pub(in crate::config) struct FieldName(pub(in crate::config) String);
 
 /// The value that a field gets. `None` takes the field away.
 pub(in crate::config) struct FieldValue(pub(in crate::config) Option<HeaderValue>);
-
-/// Fields that frame a message, or by which jellypin and pods know who somebody is.
-const KEPT: [&str; 28] = [
-    "authorization",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "set-cookie",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-emby-authorization",
-    "x-emby-token",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-mediabrowser-token",
-    "x-real-ip",
-];
 
 impl FromText for RedirectTo {
     const EXPECTED: &'static str = "a URL or a path such as \"https://media.example.org\" or \"/jellyfin\"";
@@ -90,7 +61,7 @@ impl FromText for FieldName {
 
     fn from_text(text: &str) -> Result<Self, String> {
         let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is no name of a header"))?;
-        if KEPT.contains(&name.as_str()) || name.as_str().starts_with("sec-websocket-") {
+        if is_kept(&name) {
             return Err(format!("`{name}` is not to be changed: messages or log-ins would break"));
         }
         Ok(FieldName(name.as_str().to_owned()))

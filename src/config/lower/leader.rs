@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::{
     config::{
         error::Fault,
-        file::{File, Leader, Pool, Redis},
+        file::{File, Leader, Pool, PoolKind, Redis},
         names::{LeaderPath, Name, WriterName, listed},
         value::{Table, Written},
     },
@@ -31,7 +31,8 @@ pub(super) fn lower(
     }
     let prefix = redis.map(|redis| redis.inner.prefix.0.0.as_str()).unwrap_or_default();
     let mut lowered: Vec<PoolConfig> = Vec::with_capacity(pools.len());
-    for (Written(Name(name)), Table { at, inner: pool }) in pools {
+    let of_jellyfin = pools.iter().filter(|(_, pool)| pool.inner.kind.0 == PoolKind::Jellyfin);
+    for (Written(Name(name)), Table { at, inner: pool }) in of_jellyfin {
         let key = match (mode, &pool.leader_key) {
             (Mode::Elect, _) => format!("{prefix}:leader:{name}"),
             (_, Some(key)) => key.get_ref().0.0.clone(),

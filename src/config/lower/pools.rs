@@ -15,13 +15,13 @@ use crate::{
         value::{Spanned, Table, Written},
     },
     discovery::{DnsConfig, PoolConfig},
-    pod::PodConfig,
+    pod::{Check, PodConfig},
     route::{RouteConfig, Target, rules::Rules},
     sessions::PodKey,
     wake,
 };
 
-use super::{routes, transport::OfPool};
+use super::{plain, routes, transport::OfPool};
 
 /// Where secrets are read: the folder of the file, and the environment.
 type Secrets<'a> = (&'a Path, &'a dyn Environment);
@@ -30,6 +30,8 @@ type Secrets<'a> = (&'a Path, &'a dyn Environment);
 /// databases of their own need.
 pub(super) struct Lowered {
     pub(super) pools: Vec<PoolConfig>,
+    /// Those whose pods are not Jellyfin's.
+    pub(super) plain: Vec<PoolConfig>,
     pub(super) routes: Vec<RouteConfig>,
     /// The names of the pools whose pods have databases of their own.
     pub(super) separate: Vec<String>,
@@ -46,6 +48,7 @@ pub(super) fn lower(
     let separate: Vec<String> = separate.collect();
     let mut keys = Vec::new();
     let lowered = pools.into_iter().map(|(Written(Name(name)), mut table)| {
+        let check = plain::check(&table.inner)?;
         check_database(&table.inner, has_key)?;
         for (Written(Name(pod)), spanned) in std::mem::take(&mut table.inner.pods) {
             let (at, mut written) = (spanned.span(), spanned.into_inner());
@@ -55,26 +58,27 @@ pub(super) fn lower(
             }
             table.inner.pods.insert(Written(Name(pod)), Spanned::new(at, written));
         }
-        pool(name, table, secrets)
+        pool(name, table, check, secrets)
     });
-    let pools = lowered.collect::<Result<Vec<_>, _>>()?;
+    let lowered = lowered.collect::<Result<Vec<_>, _>>()?;
+    let (pools, plain): (Vec<_>, Vec<_>) = lowered.into_iter().partition(|pool| pool.check == Check::Jellyfin);
     let routes = match pools.as_slice() {
         [] => {
             return Err(Fault::new(0..0, "no pool; name the pods under [pools.main.pods]"));
         }
-        [only] if routes.is_empty() => vec![RouteConfig {
+        [only] if routes.is_empty() && plain.is_empty() => vec![RouteConfig {
             host: None,
             path: "/".to_owned(),
             target: Target::Pool(only.name.clone()),
             rules: Rules::default(),
         }],
-        [_, _, ..] if routes.is_empty() => {
+        _ if routes.is_empty() => {
             let problem = "several pools and no route; say under [[routes]] which requests go to which pool";
             return Err(Fault::new(0..0, problem));
         }
-        some => routes::lower(some, routes)?,
+        some => routes::lower((some, &plain), routes, secrets.0)?,
     };
-    Ok(Lowered { pools, routes, separate, keys })
+    Ok(Lowered { pools, plain, routes, separate, keys })
 }
 
 /// What pods with databases of their own need, and what they cannot have.
@@ -93,7 +97,12 @@ fn check_database(pool: &Pool, has_key: bool) -> Result<(), Fault> {
     Ok(())
 }
 
-fn pool(name: String, Table { at, inner: pool }: Table<Pool>, secrets: Secrets<'_>) -> Result<PoolConfig, Fault> {
+fn pool(
+    name: String,
+    Table { at, inner: pool }: Table<Pool>,
+    check: Check,
+    secrets: Secrets<'_>,
+) -> Result<PoolConfig, Fault> {
     if pool.pods.is_empty() && pool.dns.is_none() {
         return Err(Fault::new(at, format!("no pods; name them under [pools.{name}.pods], or give `dns`")));
     }
@@ -110,7 +119,8 @@ fn pool(name: String, Table { at, inner: pool }: Table<Pool>, secrets: Secrets<'
         name,
         standby,
         wake,
-        base_path: pool.base_path.map(|path| path.0.0).unwrap_or_default(),
+        base_path: pool.base_path.map(|path| path.into_inner().0.0).unwrap_or_default(),
+        check,
         pods,
         dns: pool.dns.map(|table| dns(table, &of_pool)).transpose()?,
     })

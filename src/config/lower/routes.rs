@@ -1,10 +1,13 @@
 //! Lowers the routes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+};
 
 use http::HeaderName;
 
-use super::networks;
+use super::{auth, networks};
 use crate::{
     config::{
         error::Fault,
@@ -19,14 +22,19 @@ use crate::{
     },
 };
 
-/// Returns routes in the order of the file.
-pub(super) fn lower(pools: &[PoolConfig], routes: Vec<Table<Route>>) -> Result<Vec<RouteConfig>, Fault> {
+/// Returns routes in the order of the file. `plain` are the pools whose pods are not Jellyfin's.
+pub(super) fn lower(
+    (pools, plain): (&[PoolConfig], &[PoolConfig]),
+    routes: Vec<Table<Route>>,
+    folder: &Path,
+) -> Result<Vec<RouteConfig>, Fault> {
     let mut seen = HashSet::new();
     let mut lowered = Vec::with_capacity(routes.len());
     for Table { at, inner: route } in routes {
-        let pool = route.pool.map(|pool| known(pools, pool)).transpose()?;
+        let pool = route.pool.map(|pool| known(pools.iter().chain(plain), pool)).transpose()?;
         let target = match (route.redirect, pool) {
             (Some(to), _) => Target::Redirect(to.0.0),
+            (None, Some(pool)) if plain.iter().any(|plain| plain.name == pool) => Target::Plain(pool),
             (None, Some(pool)) => Target::Pool(pool),
             (None, None) => return Err(Fault::new(at, "leads nowhere; give it a `pool` or a `redirect`")),
         };
@@ -43,14 +51,15 @@ pub(super) fn lower(pools: &[PoolConfig], routes: Vec<Table<Route>>) -> Result<V
             allow: networks(route.allow),
             request: changes(route.request_headers),
             response: changes(route.response_headers),
+            auth: auth::lower(route.basic_auth, route.forward_auth, matches!(target, Target::Plain(_)), folder)?,
         };
         lowered.push(RouteConfig { host, path, target, rules });
     }
     Ok(lowered)
 }
 
-fn known(pools: &[PoolConfig], pool: Spanned<String>) -> Result<String, Fault> {
-    let names = || pools.iter().map(|pool| pool.name.as_str());
+fn known<'a>(pools: impl Iterator<Item = &'a PoolConfig> + Clone, pool: Spanned<String>) -> Result<String, Fault> {
+    let names = || pools.clone().map(|pool| pool.name.as_str());
     let name = pool.get_ref();
     if !names().any(|known| known == name) {
         let hint = did_you_mean(name, names()).unwrap_or_else(|| format!("the pools are {}", listed(names())));

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use tokio::time;
 
-use super::{Prober, connection::ask};
+use super::{Prober, connection::probe_once};
 use crate::{
     jellyfin::client::{
         ApiResponse,
@@ -17,7 +17,7 @@ impl Prober {
     pub(super) async fn fetch_info(&mut self) -> bool {
         let call = system::public_info();
         let path = format!("{}{}", self.pool.base_path, call.target);
-        let question = ask(self.pod.clone(), path, self.connection.take());
+        let question = probe_once(self.pod.clone(), path, self.connection.take());
         // A pod that is cold takes longer than one that is warm.
         let Ok(answered) = time::timeout(self.config.timeout * 2, question).await else { return false };
         self.line_ended |= answered.line_ended;

@@ -174,7 +174,7 @@ fn after_a_farewell_no_good_probe_counts_until_the_process_has_ended() {
 }
 
 #[test]
-fn a_doubt_of_live_traffic_begins_the_streak_anew() {
+fn a_doubt_of_live_traffic_starts_the_streak_again() {
     let mut streak = Streak::default();
     let mut status = UNKNOWN;
     for _ in 0..5 {
@@ -217,4 +217,28 @@ proptest! {
             before = after;
         }
     }
+}
+
+#[test]
+fn a_drain_that_was_ordered_outlasts_what_does_not_end_the_process() {
+    use Outcome::*;
+    for (outcomes, ordered, state, epoch) in [
+        (&[Broken, Broken, Healthy, Healthy][..], true, State::Draining, 1),
+        (&[Silent, Healthy, Healthy], true, State::Draining, 1),
+        (&[Unhealthy, Unhealthy, Healthy, Healthy], true, State::Draining, 1),
+        (&[Broken, Broken, Healthy, Healthy], false, State::Ready, 1),
+        (&[Refused, Healthy, Healthy], true, State::Ready, 2),
+        (&[Starting, Healthy, Healthy], true, State::Ready, 2),
+    ] {
+        let mut streak = Streak::default();
+        let ready = streak.judge(UNKNOWN, Healthy, None, true, &config());
+        let draining = Status { state: State::Draining, ..ready };
+        let after = outcomes.iter().fold(draining, |status, outcome| {
+            let after = streak.judge(status, *outcome, None, true, &config());
+            resumes_drain(status, after, ordered && status.epoch == Epoch(1))
+        });
+        assert_eq!((after.state, after.epoch), (state, Epoch(epoch)), "{outcomes:?}");
+    }
+    let ready = Status { state: State::Ready, accepts: true, epoch: Epoch(1) };
+    assert_eq!(resumes_drain(ready, ready, true), ready, "one that serves is not made to drain");
 }

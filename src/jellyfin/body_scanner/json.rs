@@ -3,6 +3,7 @@
 use actson::{JsonEvent, JsonParser, feeder::PushJsonFeeder};
 
 use super::{Learned, MOST_STREAMS};
+use crate::jellyfin::endpoint::live_file_in;
 
 /// Bytes without an event after which the reader gives up: no value it looks for is that long.
 const LONGEST_VALUE: usize = 256 * 1024;
@@ -29,6 +30,7 @@ enum Key {
     ApplicationVersion,
     PlaySessionId,
     LiveStreamId,
+    Path,
     Code,
     Secret,
     #[default]
@@ -101,6 +103,9 @@ impl Reader {
             (_, Key::LiveStreamId) if learned.live_streams.len() < MOST_STREAMS => {
                 learned.live_streams.push(value.to_owned());
             }
+            (_, Key::Path) if learned.live_files.len() < MOST_STREAMS => {
+                learned.live_files.extend(live_file_in(value).map(str::to_owned));
+            }
             _ => {}
         }
     }
@@ -118,6 +123,7 @@ impl Key {
             ("ApplicationVersion", Key::ApplicationVersion),
             ("PlaySessionId", Key::PlaySessionId),
             ("LiveStreamId", Key::LiveStreamId),
+            ("Path", Key::Path),
             ("Code", Key::Code),
             ("Secret", Key::Secret),
         ];

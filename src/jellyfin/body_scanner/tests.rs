@@ -68,6 +68,16 @@ fn playback_is_learnt() {
     assert_eq!(learned.live_streams, ["live1"]);
     let opened = "{\"MediaSource\":{\"LiveStreamId\":\"live2\"}}";
     assert_eq!(learnt("/LiveStreams/Open", None, opened.as_bytes(), 3).live_streams, ["live2"]);
+    let uid = "1ee6004c134d74296862b20a8f40b956";
+    let direct = format!(
+        "{{\"MediaSources\":[{{\"Path\":\"/media/film.mkv\"}},{{\"LiveStreamId\":\"live3\",\
+         \"Path\":\"http:\\/\\/tv.example/jf/LiveTv/LiveStreamFiles/{uid}/stream.ts\"}}]}}"
+    );
+    let learned = learnt("/Items/x/PlaybackInfo", None, direct.as_bytes(), 3);
+    assert_eq!(
+        (&learned.live_streams[..], &learned.live_files[..]),
+        (&["live3".to_owned()][..], &[uid.to_owned()][..])
+    );
 }
 
 #[test]

@@ -10,6 +10,16 @@ pub fn delete(item: &str, key: &str) -> ApiCall<StatusCode> {
     ApiCall::delete(format!("/Items/{}", encoded(item)), status).with_token(key)
 }
 
+/// Whether the pod has an item at all, also one that lists leave out. Of the item's endpoints only
+/// this one asks neither for a user nor for a right, and writes nothing.
+pub fn is_there(item: &str, key: &str) -> ApiCall<bool> {
+    let read = |response: ApiResponse| match response.status {
+        StatusCode::NOT_FOUND => Some(false),
+        status => status.is_success().then_some(true),
+    };
+    ApiCall::get(format!("/Items/{}/Ancestors", encoded(item)), read).with_token(key)
+}
+
 /// An item as the pod has it in memory, and as the user sees it; `None` if there is none.
 pub fn get(item: &str, user: &str, key: &str) -> ApiCall<Option<Value>> {
     let read = |response: ApiResponse| match response.success() {

@@ -12,8 +12,9 @@ use crate::jellyfin::libraries::{self, Library, Step};
 /// A pod waits a second or more after each change, for its watchers of folders.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Longest time for the question whether a pod writes: a hung pod does not.
-const LONGEST_QUESTION: Duration = Duration::from_secs(2);
+/// Longest time for the question whether a pod writes. A pod that has just started, or has too little
+/// processor time, takes seconds for any answer.
+const LONGEST_QUESTION: Duration = Duration::from_secs(10);
 
 /// A pod's libraries.
 pub fn list(key: &str) -> ApiCall<Vec<Library>> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::{ApiCall, encoded, ignored, status};
-use crate::jellyfin::endpoint;
+use crate::jellyfin::endpoint::LiveChannel;
 
 /// Ends the job of a play session.
 pub fn end_transcode(device: &str, play_session: &str, token: &str) -> ApiCall<()> {
@@ -13,11 +13,9 @@ pub fn end_transcode(device: &str, play_session: &str, token: &str) -> ApiCall<(
     ApiCall::delete(target, ignored).with_token(token)
 }
 
-/// Opens the live stream that a playlist needs: the playback info of the playlist's channel.
-/// `None` if there is no live stream. `path` and `query` are those of the playlist's request.
-pub fn open_live_stream(path: &str, query: &str, token: &str) -> Option<ApiCall<StatusCode>> {
-    let endpoint::LiveChannel { channel, source } = endpoint::live_channel(path, query)?;
-    let source = source.map_or(String::new(), |source| format!("&mediaSourceId={source}"));
-    let target = format!("/Items/{channel}/PlaybackInfo?autoOpenLiveStream=true{source}");
-    Some(ApiCall::post(target, status).with_token(token).with_body(Bytes::from_static(b"{}")))
+/// Opens a live stream: the playback info of its channel and media source.
+pub fn open_live_stream(live: &LiveChannel<'_>, token: &str) -> ApiCall<StatusCode> {
+    let source = live.source.as_ref().map_or(String::new(), |source| format!("&mediaSourceId={}", encoded(source)));
+    let target = format!("/Items/{}/PlaybackInfo?autoOpenLiveStream=true{source}", live.channel);
+    ApiCall::post(target, status).with_token(token).with_body(Bytes::from_static(b"{}"))
 }

@@ -6,7 +6,7 @@ use super::{
     users::TokenStatus,
     *,
 };
-use crate::jellyfin::user_data::Id;
+use crate::jellyfin::{endpoint::LiveChannel, user_data::Id};
 
 fn answer(status: u16, body: &str) -> ApiResponse {
     let status = StatusCode::from_u16(status).expect("a status");
@@ -27,6 +27,12 @@ fn a_call_names_its_path_and_quotes_what_it_is_given() {
         sent(&media::end_transcode("d/1", "p", "t")),
         "DELETE /Videos/ActiveEncodings?deviceId=d%2F1&playSessionId=p"
     );
+    let live =
+        |source: Option<&str>| LiveChannel { channel: "c", source: source.map(str::to_owned), stream: "s".into() };
+    let opens = "POST /Items/c/PlaybackInfo?autoOpenLiveStream=true";
+    assert_eq!(sent(&media::open_live_stream(&live(None), "t")), opens);
+    let of_source = format!("{opens}&mediaSourceId=native%5F1%26userId%3D2");
+    assert_eq!(sent(&media::open_live_stream(&live(Some("native_1&userId=2")), "t")), of_source);
     assert_eq!(sent(&users::change_password("u", Bytes::new())), "POST /Users/Password?userId=u");
     let call = quick_connect::authenticate("s\"");
     assert_eq!(&call.body[..], br#"{"Secret":"s\""}"#);

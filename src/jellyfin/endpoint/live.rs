@@ -1,6 +1,8 @@
 //! Play sessions and live streams: where they begin and end, and which ids only a path holds.
 
-use super::{ends, is, is_id, segments};
+use http::Method;
+
+use super::{ends, is, is_id, segments, starts};
 use crate::jellyfin::query;
 
 /// `/Items/{id}/PlaybackInfo` and `/LiveStreams/Open`: the answers name play sessions and streams.
@@ -59,26 +61,48 @@ pub fn reports_live_stream(report: &[u8]) -> bool {
         })
 }
 
-/// The channel of a live playlist, and its media source.
+/// Whether a pod answers the request only with the live stream open that it may name:
+/// `PlaybackInfo`, playlists, segments and streams.
+pub fn may_name_live_stream(method: &Method, path: &str) -> bool {
+    let mut segments = segments(path);
+    let (first, id, third) = (segments.next(), segments.next(), segments.next().unwrap_or_default());
+    if !id.is_some_and(is_id) {
+        return false;
+    }
+    let is_first = |name| first.is_some_and(|first| is(first, name));
+    if is_first("Items") {
+        return method == Method::POST && is(third, "PlaybackInfo");
+    }
+    (is_first("Videos") || is_first("Audio")) && (is(third, "hls1") || ends(third, ".m3u8") || starts(third, "stream"))
+}
+
+/// A live stream that a request names, its channel, and its media source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveChannel<'a> {
     pub channel: &'a str,
     pub source: Option<String>,
+    /// The stream's id. It is made of tuner, channel and media source, so it is the same on every
+    /// pod.
+    pub stream: String,
 }
 
-/// The channel of a live playlist, by its request. `None` if it needs no live stream.
-///
-/// The stream's id is made of tuner, channel and media source, so it is the same on every pod.
-pub fn live_channel<'a>(path: &'a str, query: &str) -> Option<LiveChannel<'a>> {
-    query::all(query, "LiveStreamId").iter().find(|id| !id.is_empty())?;
+/// The live stream that a request names, in its query or else in its body. `None` if it needs none.
+pub fn live_channel<'a>(path: &'a str, query: &str, body: &[u8]) -> Option<LiveChannel<'a>> {
+    let in_body = |name: &str| {
+        let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+        let (_, value) = json.as_object()?.iter().find(|(key, _)| is(key, name))?;
+        value.as_str().filter(|value| !value.is_empty()).map(str::to_owned)
+    };
+    let given = |name: &str| query::all(query, name).into_iter().next().or_else(|| in_body(name));
+    let stream = given("LiveStreamId")?;
     let channel = segments(path).nth(1).filter(|id| is_id(id))?;
-    let source = query::all(query, "MediaSourceId").into_iter().find(|source| is_id(source));
-    Some(LiveChannel { channel, source })
+    // A tuner may give its media sources ids of any form.
+    Some(LiveChannel { channel, source: given("MediaSourceId"), stream })
 }
 
 /// The ids that only a path holds: a live playlist's 32 hex digits in
-/// `/Videos/{id}/hls/{playlist}/{segment}`, and a live file's id in
-/// `/LiveTv/LiveStreamFiles/{id}/stream.{container}`.
+/// `/Videos/{id}/hls/{playlist}/{segment}`, and the id of a live file in
+/// `/LiveTv/LiveStreamFiles/{id}/stream.{container}` or `/LiveTv/LiveRecordings/{id}/stream`.
 pub(in crate::jellyfin) fn path_ids(path: &str) -> (Option<&str>, Option<&str>) {
     // The first letter rules out most paths.
     if !matches!(path.as_bytes().get(1), Some(b'V' | b'v' | b'A' | b'a' | b'L' | b'l' | b'/')) {
@@ -86,12 +110,20 @@ pub(in crate::jellyfin) fn path_ids(path: &str) -> (Option<&str>, Option<&str>) 
     }
     let mut segments = segments(path);
     let (Some(first), Some(second)) = (segments.next(), segments.next()) else { return (None, None) };
-    if is(first, "LiveTv") && is(second, "LiveStreamFiles") {
+    if is(first, "LiveTv") && (is(second, "LiveStreamFiles") || is(second, "LiveRecordings")) {
         return (None, segments.next());
     }
     let legacy_hls =
         (is(first, "Videos") || is(first, "Audio")) && segments.next().is_some_and(|third| is(third, "hls"));
     (segments.next().filter(|id| legacy_hls && is_playlist(id)), None)
+}
+
+/// The id of a live stream's file, from the address that an answer gives for it. It is new at each
+/// opening, and only the pod that opened the stream has it.
+pub(in crate::jellyfin) fn live_file_in(address: &str) -> Option<&str> {
+    const FOLDER: &[u8] = b"/LiveTv/LiveStreamFiles/";
+    let at = address.as_bytes().windows(FOLDER.len()).position(|part| part.eq_ignore_ascii_case(FOLDER))?;
+    address.get(at + FOLDER.len()..)?.split('/').next().filter(|id| is_playlist(id))
 }
 
 fn is_playlist(text: &str) -> bool {
@@ -114,6 +146,53 @@ mod tests {
         assert!(reports_live_stream(br#"{"ItemId":"i","LiveStreamId":"l1"}"#));
         for none in [&br#"{"LiveStreamId":""}"#[..], br#"{"LiveStreamId":null}"#, br#"{"Name":"LiveStreamId"}"#] {
             assert!(!reports_live_stream(none));
+        }
+    }
+
+    #[test]
+    fn a_live_stream_is_named_with_its_channel_and_a_source_of_any_form() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let hdhomerun = format!("native_{id}_{id}");
+        let (playlist, info) = (format!("/videos/{id}/master.m3u8"), format!("/Items/{id}/PlaybackInfo"));
+        let named = |source: Option<&str>| {
+            Some(LiveChannel { channel: id, source: source.map(str::to_owned), stream: "s 1".into() })
+        };
+        let query = format!("MediaSourceId={hdhomerun}&LIVESTREAMID=s%201");
+        assert_eq!(live_channel(&playlist, &query, b""), named(Some(&hdhomerun)));
+        assert_eq!(live_channel(&playlist, "liveStreamId=s+1&MediaSourceId=", b"no JSON"), named(None));
+        let body =
+            format!(r#"{{"DeviceProfile":{{"LiveStreamId":"no"}},"liveStreamId":"s 1","MediaSourceId":"{id}"}}"#);
+        assert_eq!(live_channel(&info, "", body.as_bytes()), named(Some(id)));
+        assert_eq!(live_channel(&info, "LiveStreamId=s%201&MediaSourceId=x", body.as_bytes()), named(Some("x")));
+        for nothing in [&b""[..], b"{}", br#"{"LiveStreamId":""}"#, br#"{"LiveStreamId":7}"#, b"[]"] {
+            assert_eq!(live_channel(&info, "LiveStreamId=", nothing), None);
+        }
+        assert_eq!(live_channel("/Videos/x/master.m3u8", &query, b""), None, "no channel");
+    }
+
+    #[test]
+    fn what_may_name_a_live_stream() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let may = |method: &Method, path: &str| may_name_live_stream(method, &path.replace("ID", id));
+        for path in ["/videos/ID/master.m3u8", "/Videos/ID/live.m3u8", "/Videos/ID/stream.ts", "/Audio/ID/stream"] {
+            assert!(may(&Method::GET, path), "{path}");
+        }
+        assert!(may(&Method::GET, "/Videos/ID/hls1/main/0.ts") && may(&Method::POST, "/Items/ID/PlaybackInfo"));
+        for path in ["/Videos/ID/hls/ID/ID0.ts", "/Items/ID/PlaybackInfo", "/Items/ID", "/Videos/x/stream", "/"] {
+            assert!(!may(&Method::GET, path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_live_file_is_found_in_its_address() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let of = |address: &str| live_file_in(&address.replace("ID", id)).map(str::to_owned);
+        assert_eq!(of("http://tv.example:8096/LiveTv/LiveStreamFiles/ID/stream.ts").as_deref(), Some(id));
+        assert_eq!(of("https://tv.example/jf/livetv/livestreamfiles/ID/stream.ts").as_deref(), Some(id));
+        for none in
+            ["/media/ä/film.mkv", "http://h/LiveTv/LiveStreamFiles/", "http://h/LiveTv/LiveStreamFiles/../x", ""]
+        {
+            assert_eq!(of(none), None, "{none}");
         }
     }
 }

@@ -41,10 +41,17 @@ pub fn query_replaced(query: &str, key: &str, value: &str, by: &str) -> Option<S
     Some(pairs.collect::<Vec<_>>().join("&"))
 }
 
-/// The well-formed ids of a query key, each value with commas between them.
+/// The well-formed ids of a query key, as Jellyfin binds them to a list
+/// (`CommaDelimitedCollectionModelBinder`). Commas divide the value of a key that occurs once; else
+/// each value is one id or none, and empty values count.
 pub fn ids_in_query(query: &str, key: &str) -> Vec<String> {
-    let values = query::all(query, key);
-    values.iter().flat_map(|value| value.split(',')).map(str::trim).filter(|id| is_id(id)).map(str::to_owned).collect()
+    let named = query::pairs(query).filter(|(name, _)| query::url_decoded(name).eq_ignore_ascii_case(key));
+    let values: Vec<_> = named.map(|(_, value)| query::url_decoded(value)).collect();
+    let ids: Vec<&str> = match &values[..] {
+        [one] => one.split(',').collect(),
+        several => several.iter().map(|value| &**value).collect(),
+    };
+    ids.into_iter().map(str::trim).filter(|id| is_id(id)).map(str::to_owned).collect()
 }
 
 /// A query without the keys that carry a token.
@@ -84,5 +91,34 @@ pub(in crate::jellyfin) fn keys_of(method: &Method, endpoint: Endpoint, path: &s
         }
         Endpoint::Authenticated if is(first, "Devices") => Keys { single: &[], list: &["id"] },
         _ => NONE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_ids_is_read_as_jellyfin_binds_it() {
+        let (i, j) = ("0123456789abcdef0123456789abcdef", "00000000-0000-0000-0000-000000000001");
+        let rows: &[(&str, &[&str])] = &[
+            ("ids=I,J", &[i, j]),
+            ("IDS=%20I%2C,x,J,", &[i, j]),
+            ("ids=I&ids=J", &[i, j]),
+            ("ids=+I&x=J&%69ds=J", &[i, j]),
+            ("ids=I&ids=", &[i]),
+            ("ids=I,&ids=", &[]),
+            ("ids&ids=I,J", &[]),
+            ("ids=I,I&ids=x", &[]),
+            ("ids=I,I&IDS=J", &[j]),
+            ("ids=%7BI%7D", &[]),
+            ("ids=", &[]),
+            ("ids", &[]),
+            ("", &[]),
+        ];
+        for (query, ids) in rows {
+            let query = query.replace('I', i).replace('J', j).replace(&format!("{i}DS"), "IDS");
+            assert_eq!(ids_in_query(&query, "ids"), *ids, "{query}");
+        }
     }
 }

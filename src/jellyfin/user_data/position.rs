@@ -55,7 +55,7 @@ pub struct PlayedItem {
 pub enum PlayedKind {
     #[default]
     Video,
-    /// Music begins anew each time.
+    /// Music starts at its beginning each time.
     Audio,
     AudioBook,
     /// Live television is neither played nor resumed.

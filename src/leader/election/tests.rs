@@ -109,7 +109,7 @@ impl World {
     }
 
     /// Sends a replica's claim, if it has one, and checks the invariants.
-    fn ask(&mut self, number: usize, fate: Fate) {
+    fn send_claim(&mut self, number: usize, fate: Fate) {
         let now = self.now;
         let replica = &mut self.replicas[number];
         replica.lease.has_run_out(now);
@@ -158,11 +158,11 @@ impl World {
     }
 
     /// Lets all replicas ask for this long, every fifth of a second.
-    fn settle(&mut self, time: Duration) {
+    fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
             for number in 0..3 {
-                self.ask(number, Fate::Answered);
+                self.send_claim(number, Fate::Answered);
             }
             self.now += LOOK / 5;
         }
@@ -220,7 +220,7 @@ proptest! {
         let mut world = World::new("RRR");
         for event in events {
             match event {
-                Event::Ask(replica, fate) => world.ask(replica, fate),
+                Event::Ask(replica, fate) => world.send_claim(replica, fate),
                 Event::Pod(pod, fitness, who) => {
                     for number in (0..3).filter(|number| who.is_none_or(|who| who == *number)) {
                         world.see(number, pod, fitness);
@@ -254,13 +254,13 @@ proptest! {
             world.see(number, 1, Fitness::Ready);
             world.see(number, 2, Fitness::Ready);
         }
-        world.settle(LEASE + 3 * LOOK);
+        world.run_for(LEASE + 3 * LOOK);
         let leaders = world.leaders();
         prop_assert!(leaders.iter().all(|leader| *leader == leaders[0]), "{leaders:?}");
         prop_assert!(matches!(leaders[0].1, Some('b' | 'c')), "{leaders:?}");
         prop_assert_eq!(world.replicas.iter().filter(|replica| replica.lease.holds(world.now)).count(), 1);
         // The leaders no longer change.
-        world.settle(LEASE * 2);
+        world.run_for(LEASE * 2);
         prop_assert_eq!(world.leaders(), leaders);
     }
 }
@@ -268,10 +268,10 @@ proptest! {
 #[test]
 fn one_pod_is_elected_and_stays() {
     let mut world = World::new("-RR");
-    world.settle(LOOK);
+    world.run_for(LOOK);
     assert_eq!(world.leaders(), [(1, Some('b')); 3]);
     (0..3).for_each(|number| world.see(number, 0, Fitness::Ready));
-    world.settle(LEASE * 3);
+    world.run_for(LEASE * 3);
     assert_eq!(world.leaders(), [(1, Some('b')); 3], "a pod that comes takes nothing away");
     assert_eq!(world.replicas.iter().filter(|replica| replica.lease.holds(world.now)).count(), 1, "it is renewed");
 }
@@ -279,11 +279,11 @@ fn one_pod_is_elected_and_stays() {
 #[test]
 fn a_leader_that_is_gone_is_replaced_in_the_same_moment() {
     let mut world = World::new("RRR");
-    world.settle(LOOK);
+    world.run_for(LOOK);
     (0..3).for_each(|number| world.see(number, 0, Fitness::Away));
-    (0..3).rev().for_each(|number| world.ask(number, Fate::Answered));
+    (0..3).rev().for_each(|number| world.send_claim(number, Fate::Answered));
     assert_eq!(world.replicas[2].incumbency, Incumbency { term: 2, pod: Some("b".into()) });
-    world.settle(LOOK);
+    world.run_for(LOOK);
     assert_eq!(world.leaders(), [(2, Some('b')); 3]);
 }
 
@@ -291,22 +291,22 @@ fn a_leader_that_is_gone_is_replaced_in_the_same_moment() {
 fn a_leader_that_yields_is_replaced_though_one_replica_alone_knows_that_it_does() {
     for who in 0..3 {
         let mut world = World::new("RRR");
-        world.settle(LOOK);
+        world.run_for(LOOK);
         world.see(who, 0, Fitness::Draining);
-        world.settle(LOOK);
+        world.run_for(LOOK);
         assert_eq!(world.leaders(), [(1, Some('a')); 3], "it has groups");
         world.see(who, 0, Fitness::Yielding);
-        world.settle(LEASE * 3);
+        world.run_for(LEASE * 3);
         assert_eq!(world.leaders(), [(2, Some('b')); 3]);
         // It leads again while no other pod can.
         for number in 0..3 {
             world.see(number, 1, Fitness::Away);
             world.see(number, 2, Fitness::Away);
         }
-        world.settle(LOOK * 2);
+        world.run_for(LOOK * 2);
         assert_eq!(world.leaders(), [(3, Some('a')); 3]);
         (0..3).for_each(|number| world.see(number, 2, Fitness::Ready));
-        world.settle(LOOK * 2);
+        world.run_for(LOOK * 2);
         assert_eq!(world.leaders(), [(4, Some('c')); 3]);
     }
 }
@@ -314,33 +314,33 @@ fn a_leader_that_yields_is_replaced_though_one_replica_alone_knows_that_it_does(
 #[test]
 fn a_claim_that_comes_late_ends_no_newer_term() {
     let mut world = World::new("RRR");
-    world.settle(LOOK);
+    world.run_for(LOOK);
     world.see(0, 0, Fitness::Away);
-    world.ask(0, Fate::Late);
+    world.send_claim(0, Fate::Late);
     (1..3).for_each(|number| world.see(number, 0, Fitness::Away));
-    world.settle(LOOK);
+    world.run_for(LOOK);
     (0..3).for_each(|number| world.see(number, 0, Fitness::Ready));
     (0..3).for_each(|number| world.see(number, 1, Fitness::Away));
-    world.settle(LOOK);
+    world.run_for(LOOK);
     let settled = world.leaders();
     assert_eq!(settled, [(3, Some('a')); 3]);
     let late = world.late.pop().expect("a claim against `a`, for `b`");
     world.book.claim(world.now, &late);
-    world.settle(LOOK);
+    world.run_for(LOOK);
     assert_eq!(world.leaders(), settled);
 }
 
 #[test]
 fn replicas_that_see_different_pods_do_not_vote_for_ever() {
     let mut world = World::new("RR");
-    world.settle(LOOK);
+    world.run_for(LOOK);
     // The first replica does not see `a`, the second not `b`.
     world.see(0, 0, Fitness::Away);
     world.see(1, 1, Fitness::Away);
-    world.settle(LEASE);
+    world.run_for(LEASE);
     let settled = world.leaders();
     assert!(settled[0].0 <= 4, "{settled:?}");
-    world.settle(LEASE * 3);
+    world.run_for(LEASE * 3);
     assert_eq!(world.leaders(), settled);
 }
 
@@ -367,7 +367,7 @@ fn a_holder_whose_renewal_is_not_answered_knows_that_it_has_lost_the_lease_befor
 #[test]
 fn without_redis_each_goes_on_and_afterwards_all_agree_on_a_greater_term() {
     let mut world = World::new("RRR");
-    world.settle(LOOK);
+    world.run_for(LOOK);
     (0..3).for_each(|number| world.replicas[number].set_redis_answers(Some(false)));
     (0..3).for_each(|number| world.see(number, 0, Fitness::Away));
     assert_eq!(world.leaders(), [(2, Some('b')); 3], "the same on every replica");
@@ -375,7 +375,7 @@ fn without_redis_each_goes_on_and_afterwards_all_agree_on_a_greater_term() {
     world.book.forget();
     world.terms.clear();
     (0..3).for_each(|number| world.replicas[number].set_redis_answers(Some(true)));
-    world.settle(LOOK);
+    world.run_for(LOOK);
     assert_eq!(world.leaders(), [(3, Some('b')); 3]);
 }
 
@@ -384,9 +384,9 @@ fn a_pod_that_a_replica_does_not_know_is_left_to_those_who_do() {
     let mut world = World::new("RRR");
     (0..3).for_each(|number| world.see(number, 0, Fitness::Away));
     (0..3).for_each(|number| world.see(number, 1, Fitness::Away));
-    world.settle(LOOK);
+    world.run_for(LOOK);
     world.views[2].truncate(2);
     world.see(2, 0, Fitness::Ready);
-    world.settle(LOOK * 3);
+    world.run_for(LOOK * 3);
     assert_eq!(world.leaders(), [(1, Some('c')), (1, Some('c')), (1, Some('a'))]);
 }

@@ -123,3 +123,28 @@ async fn no_slot_is_lost_among_many_threads() {
     }
     assert_eq!((limit.waiting(), limit.under_way()), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn in_a_full_queue_the_newest_of_the_least_urgent_makes_room() {
+    const SMALL: usize = 4;
+    let limit = with_limit(8);
+    let slots: Vec<Slot> = (0..8).map(|_| slot(limit.admit(Urgency::Interactive, SMALL))).collect();
+    let mut pictures: Vec<_> = (0..3).map(|_| waiting(limit.admit(Urgency::Background, SMALL))).collect();
+    let mut idle = waiting(limit.admit(Urgency::Idle, SMALL));
+    assert!(matches!(limit.admit(Urgency::Idle, SMALL), Admitted::Full));
+    pictures.push(waiting(limit.admit(Urgency::Background, SMALL)));
+    let soon = Duration::from_millis(1);
+    assert!(tokio::time::timeout(soon, idle.slot(Duration::MAX)).await.expect("at once").is_none());
+    assert!(matches!(limit.admit(Urgency::Background, SMALL), Admitted::Full), "all are as urgent");
+    let mut pages: Vec<_> = (0..4).map(|_| waiting(limit.admit(Urgency::Interactive, SMALL))).collect();
+    assert!(matches!(limit.admit(Urgency::Interactive, SMALL), Admitted::Full));
+    assert_eq!(limit.waiting(), SMALL);
+    for picture in pictures.iter_mut().rev() {
+        assert!(tokio::time::timeout(soon, picture.slot(Duration::MAX)).await.expect("at once").is_none());
+    }
+    drop(slots);
+    for page in &mut pages {
+        assert!(page.slot(soon).await.is_some());
+    }
+    assert_eq!(limit.waiting(), 0);
+}

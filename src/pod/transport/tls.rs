@@ -193,7 +193,7 @@ impl fmt::Debug for Fingerprint {
 }
 
 /// Why a handshake failed, in an operator's words. `None` if the connection only ended.
-pub(super) fn words(error: &io::Error) -> Option<String> {
+pub(super) fn handshake_failure(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     Some(match error {
         Error::InvalidCertificate(of_certificate) => match of_certificate {
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_in_words() {
-        let said = |error: Error| words(&io::Error::new(io::ErrorKind::InvalidData, error));
+        let said = |error: Error| handshake_failure(&io::Error::new(io::ErrorKind::InvalidData, error));
         let unknown = said(CertificateError::UnknownIssuer.into()).expect("words");
         assert!(unknown.contains("`ca`"), "{unknown}");
         let name = said(
@@ -251,6 +251,6 @@ mod tests {
             .into(),
         );
         assert_eq!(name.as_deref(), Some("its certificate is not for b.example, but for a.example; see `server_name`"));
-        assert_eq!(words(&io::ErrorKind::UnexpectedEof.into()), None, "the connection only ended");
+        assert_eq!(handshake_failure(&io::ErrorKind::UnexpectedEof.into()), None, "the connection only ended");
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         pool_state::PoolState,
         shared_state::SharedState,
     },
-    sessions::board::{Board, LEAST, Listener},
+    sessions::board::{Board, BoardReader, LEAST},
     shutdown::Shutdown,
 };
 
@@ -53,7 +53,7 @@ impl DashboardPolls {
     }
 
     /// Listens to a pool's news. The first who listens begins the poll.
-    pub(super) fn listen(self: &Arc<Self>, pool: usize, news: News, interval: Duration) -> Listener<Bytes> {
+    pub(super) fn listen(self: &Arc<Self>, pool: usize, news: News, interval: Duration) -> BoardReader<Bytes> {
         let poll = || drop(tokio::spawn(self.shutdown.track(self.clone().poll(pool, news))));
         self.board(pool, news).listen(interval, poll)
     }
@@ -62,7 +62,7 @@ impl DashboardPolls {
         let board = self.board(pool, news);
         while let Some(interval) = board.interval() {
             let began = Instant::now();
-            match self.ask(&self.shared.pools[pool], news).await {
+            match self.poll_leader(&self.shared.pools[pool], news).await {
                 Some(content) => board.show(content),
                 None => board.clear(),
             }
@@ -75,7 +75,7 @@ impl DashboardPolls {
         }
     }
 
-    async fn ask(&self, pool: &PoolState, news: News) -> Option<Bytes> {
+    async fn poll_leader(&self, pool: &PoolState, news: News) -> Option<Bytes> {
         let key = self.shared.api_key()?.as_str();
         let pod = pool.leader.current().filter(|pod| pod.status().is_alive())?;
         let call = match news {

@@ -1,4 +1,5 @@
-//! Why a pod's answer is not the client's: another pod may know better. Pure, but for the budget.
+//! Why the client does not get a pod's answer: another pod may have a better one. Pure, but for the
+//! budget.
 
 use http::{Method, StatusCode};
 use tokio::time::Instant;
@@ -36,13 +37,19 @@ pub(super) fn is_fatal(endpoint: Endpoint, status: StatusCode) -> bool {
     endpoint == Endpoint::LogoutTrigger && status.is_server_error()
 }
 
-/// Whether another pod may have this segment of live HLS. Only the pod with the job has it. A
-/// proxy that just started, or is one of several, may not know that pod, so it asks each.
+/// Whether another pod may have this segment of live HLS, live stream or recording. Only the pod
+/// with the job, or that opened the stream, has it. A proxy that just started, or is one of several,
+/// may not know that pod, so it asks each.
 pub(super) fn may_be_other_pods_job(shared: &SharedState, ctx: &RequestContext<'_>, attempt: &Attempt) -> bool {
-    ctx.is_live_segment()
-        && attempt.decision.reason != Reason::Playlist
-        && attempt.is_missing()
-        && shared.budget.try_spend(ctx.origin, Instant::now())
+    let reason = attempt.decision.reason;
+    let may_be_elsewhere = if ctx.is_live_segment() {
+        reason != Reason::Playlist && attempt.is_missing()
+    } else {
+        // A file has one pod. A stream may be open on several, for different viewers.
+        let is_certain = reason == Reason::LiveStream && ctx.keys.identity.live_file.is_some();
+        ctx.is_for_open_stream() && !is_certain && attempt.answer.status() == StatusCode::NOT_FOUND
+    };
+    may_be_elsewhere && shared.budget.try_spend(ctx.origin, Instant::now())
 }
 
 /// Whether the same pod may get the request again after its own error.

@@ -29,40 +29,40 @@ pub(super) struct Hold {
     pub(super) end: Instant,
     /// Why it began to wait, out of a closed set.
     pub(super) why: &'static str,
-    /// The log has been told.
-    pub(super) is_told: bool,
+    /// The log has a line about it.
+    pub(super) is_logged: bool,
 }
 
 impl Hold {
     pub(super) fn new(longest: Duration, why: &'static str) -> Hold {
         let began = Instant::now();
-        Hold { began, end: began + longest, why, is_told: false }
+        Hold { began, end: began + longest, why, is_logged: false }
     }
 
-    /// Whether the log is to be told that the request still waits.
-    pub(super) fn is_to_be_told(&self) -> bool {
-        !self.is_told && self.began.elapsed() >= LONG
+    /// Whether the log is to have a line because the request still waits.
+    pub(super) fn is_to_be_logged(&self) -> bool {
+        !self.is_logged && self.began.elapsed() >= LONG
     }
 }
 
 /// Thousands of requests may begin to wait at once. One line in this time tells of all of them.
-const TELL_AGAIN: Duration = Duration::from_secs(1);
+const LOG_AGAIN: Duration = Duration::from_secs(1);
 
 /// One worker's lines of the log about requests that wait.
 #[derive(Default)]
 pub(super) struct HoldLog {
-    told: Mutex<Option<Instant>>,
+    logged: Mutex<Option<Instant>>,
 }
 
 impl HoldLog {
     /// Logs that requests wait, unless it was just logged. `held`: how many there are.
     pub(super) fn log_wait(&self, hold: &mut Hold, pool: &str, held: usize) {
-        hold.is_told = true;
+        hold.is_logged = true;
         let now = Instant::now();
-        let mut told = self.told.lock();
-        if told.is_none_or(|at| now.duration_since(at) >= TELL_AGAIN) {
-            *told = Some(now);
-            drop(told);
+        let mut logged = self.logged.lock();
+        if logged.is_none_or(|at| now.duration_since(at) >= LOG_AGAIN) {
+            *logged = Some(now);
+            drop(logged);
             tracing::info!(pod.pool = pool, wait.why = hold.why, held, "a request has waited for two seconds");
         }
     }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_starting_pod_is_told_from_one_that_is_ill() {
+    fn a_starting_pod_is_logged_from_one_that_is_ill() {
         let (load_guard, ready, down) = (StatusCode::SERVICE_UNAVAILABLE, State::Ready, State::Down);
         assert!(is_start_up_page(load_guard, &page("text/html", true), ready), "the set-up server");
         assert!(

@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header, response};
+use http::{HeaderMap, HeaderValue, Request, Uri, header, response};
 use tokio::time;
 
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     compression::ask_for_either_tag,
     forward::outbound::{ReplayBody, UpstreamBody},
     jellyfin::{
+        authorization,
         endpoint::{self, Endpoint, StateReport},
         sync_play,
         translation::{self, NO_TOKEN},
@@ -32,36 +33,24 @@ pub(super) fn upstream_request(
     pod: &Pod,
     token: Option<&Token>,
 ) -> Request<UpstreamBody> {
-    let mut body = replay_body.new_attempt();
-    let waits = ctx
-        .head
-        .headers
-        .get(header::EXPECT)
-        .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let ask = (waits && !http_body::Body::is_end_stream(&body)).then(|| body.wait_for_continue());
-    let mut request = Request::new(body);
+    let mut request = Request::new(replay_body.new_attempt());
     *request.method_mut() = ctx.head.method.clone();
     *request.uri_mut() = current_target(ctx);
     *request.headers_mut() = ctx.head.headers.clone();
+    UpstreamBody::wait_if_expected(&mut request);
     if shared.compression.config.is_on {
         ask_for_either_tag(request.headers_mut());
     }
     cookie::strip(request.headers_mut(), &[&shared.cookie.name, cookie::OF_ADMIN]);
+    if ctx.is_by_key
+        && let Some(key) = shared.api_key_of(pod)
+    {
+        request.headers_mut().insert(header::AUTHORIZATION, authorization::token_only(key.as_str()));
+    }
     translate(&mut request, ctx, token);
     name_play_session(&mut request, shared, ctx, replay_body, pod);
     name_group(&mut request, shared, ctx, replay_body);
     show_own_id(&mut request, shared, ctx, pod);
-    if let Some(ask) = ask {
-        let ask = parking_lot::Mutex::new(Some(ask));
-        hyper::ext::on_informational(&mut request, move |answer| {
-            if answer.status() == StatusCode::CONTINUE
-                && let Some(ask) = ask.lock().take()
-            {
-                // If the body is gone, nobody waits for the signal.
-                let _ = ask.send(());
-            }
-        });
-    }
     request
 }
 

@@ -13,6 +13,7 @@
 //!
 //! jellypin buffers nothing but playlists.
 
+mod reopening;
 mod restart;
 
 use std::{sync::Arc, time::Duration};
@@ -33,6 +34,7 @@ use crate::{
     proxy::{
         dispatch::Dispatcher,
         identify::Identifier,
+        migrate::Migrator,
         pod_client::PodClient,
         replay::Replayer,
         request::{
@@ -66,6 +68,7 @@ pub(in crate::proxy) struct LiveStreams {
     dispatcher: Arc<Dispatcher>,
     replayer: Arc<Replayer>,
     pods: Arc<PodClient>,
+    migrator: Arc<Migrator>,
     shutdown: Shutdown,
 }
 
@@ -74,10 +77,10 @@ impl LiveStreams {
         shared: Arc<SharedState>,
         identifier: Arc<Identifier>,
         (dispatcher, pods): (Arc<Dispatcher>, Arc<PodClient>),
-        replayer: Arc<Replayer>,
+        (replayer, migrator): (Arc<Replayer>, Arc<Migrator>),
         shutdown: Shutdown,
     ) -> LiveStreams {
-        LiveStreams { shared, identifier, dispatcher, replayer, pods, shutdown }
+        LiveStreams { shared, identifier, dispatcher, replayer, pods, migrator, shutdown }
     }
 
     /// The stream of a request for a live playlist, or for a segment of a known one.

@@ -5,8 +5,8 @@ mod rewriter;
 
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, Version, header};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use http::{Response, StatusCode, Version, header};
+use hyper::upgrade::OnUpgrade;
 use prometheus_client::metrics::counter::Counter;
 use tokio::{sync::Semaphore, time};
 
@@ -18,6 +18,7 @@ use crate::{
         dashboard_feed::DashboardPolls,
         dispatch::Dispatcher,
         learn::Learner,
+        opening::Opening,
         replay::Replayer,
         request::{
             attempt::Attempt,
@@ -35,30 +36,9 @@ use crate::{
         shared_state::SharedState,
     },
     shutdown::Shutdown,
-    websocket::{
-        self,
-        handshake::{self, UpgradeKind},
-    },
+    websocket::{self, handshake},
 };
 use pod_sockets::PodSockets;
-
-/// A connection's place among those that may be open. It lasts as long as the socket that the
-/// connection becomes.
-pub type ConnectionPermit = Arc<dyn std::any::Any + Send + Sync>;
-
-/// A client's connection that becomes a socket.
-pub(in crate::proxy) struct Opening {
-    client: OnUpgrade,
-    _permit: Option<ConnectionPermit>,
-}
-
-impl Opening {
-    /// `None` if the request asks for no socket.
-    pub(in crate::proxy) fn of(request: &mut Request<Incoming>, asked: UpgradeKind) -> Option<Opening> {
-        let permit = request.extensions_mut().remove::<ConnectionPermit>();
-        (asked == UpgradeKind::Socket).then(|| Opening { client: hyper::upgrade::on(request), _permit: permit })
-    }
-}
 
 /// Opens one worker's sockets.
 pub(in crate::proxy) struct Sockets {
@@ -164,7 +144,7 @@ impl Sockets {
 
     async fn relay(
         self: Arc<Self>,
-        Opening { client, _permit }: Opening,
+        Opening { client, permit: _permit }: Opening,
         pod: OnUpgrade,
         mut pods: PodSockets,
         mut record: Box<RequestRecord>,

@@ -49,7 +49,7 @@ struct Located {
     moved_at: Option<Instant>,
 }
 
-/// What a group plays, for all that hear of it.
+/// What a group plays, for all that follow it.
 pub(in crate::proxy) struct SharedPlayback {
     now: Mutex<Playback>,
     /// Counts the changes.
@@ -63,7 +63,7 @@ pub(in crate::proxy) struct Moving(watch::Sender<Stage>);
 enum Stage {
     /// It stays where it is.
     Settled,
-    /// Its members come to the new pod. They hear nothing of it.
+    /// Its members come to the new pod. They get no message about it.
     Gathering,
     /// They get its queue, and go on.
     Resuming,
@@ -104,7 +104,7 @@ impl Group {
         (located.place, located.generation, located.moved_at) = (place, located.generation + 1, Some(Instant::now()));
     }
 
-    /// Ends a membership for which there is no place any more, and tells the client.
+    /// Ends a membership that cannot move along, and tells the client.
     pub(in crate::proxy) fn dismiss(&self, member: &Member) {
         member.session.group.record_left(self.location.place());
         self.roster.remove(&member.line);
@@ -116,7 +116,7 @@ impl Group {
         self.shown == id || located.id == id || located.earlier.iter().any(|earlier| earlier == id)
     }
 
-    /// A user joins. Returns whether the other members have to hear of it.
+    /// A user joins. Returns whether the other members are to be told.
     pub(super) fn user_joined(&self, name: &str) -> bool {
         let moved_at = self.location.0.lock().moved_at;
         let is_recent = moved_at.is_some_and(|at| at.elapsed() < RETURNING);
@@ -179,7 +179,7 @@ impl Moving {
     }
 
     /// Begins, unless it is under way.
-    pub(in crate::proxy) fn begin(&self) -> bool {
+    pub(in crate::proxy) fn start_gathering(&self) -> bool {
         self.0.send_if_modified(|stage| std::mem::replace(stage, Stage::Gathering) == Stage::Settled)
     }
 

@@ -6,29 +6,29 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::websocket::OwnMessages;
 
-/// One client's line. A client hears of its group's end once.
+/// One client's line. A client is told of its group's end once.
 #[derive(Default)]
 pub(in crate::proxy) struct Line {
-    said: Mutex<Said>,
+    state: Mutex<LineState>,
     has_more: Notify,
 }
 
 #[derive(Default)]
-struct Said {
+struct LineState {
     unsent: Option<String>,
     is_dismissed: bool,
 }
 
 impl Line {
-    /// Tells the client that it is in its group no longer.
+    /// Tells the client that it has left its group.
     pub(super) fn dismiss(&self, message: String) {
-        *self.said.lock() = Said { unsent: Some(message), is_dismissed: true };
+        *self.state.lock() = LineState { unsent: Some(message), is_dismissed: true };
         self.has_more.notify_one();
     }
 
     /// Whether the client was dismissed since the last call.
     pub(super) fn take_dismissal(&self) -> bool {
-        std::mem::take(&mut self.said.lock().is_dismissed)
+        std::mem::take(&mut self.state.lock().is_dismissed)
     }
 }
 
@@ -39,7 +39,7 @@ impl OwnMessages for GroupNews {
     async fn next(&mut self) -> Utf8Bytes {
         loop {
             let has_more = self.0.has_more.notified();
-            if let Some(message) = self.0.said.lock().unsent.take() {
+            if let Some(message) = self.0.state.lock().unsent.take() {
                 return message.into();
             }
             has_more.await;

@@ -1,7 +1,7 @@
-//! One socket's view of its client's group: what the client hears of it, and what not.
+//! One socket's view of its client's group: which messages about it the client gets.
 //!
-//! While a group is made again, its members hear nothing of it. Then they hear its queue once, sent
-//! so that their players go on, and the command by which all go on together.
+//! While a group is made again, its members get no message about it. Then they get its queue once,
+//! sent so that their players go on, and the command by which all go on together.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ struct Seat {
     group: Arc<Group>,
     /// The life of the group of which the client has delivery.
     generation: u32,
-    /// The client is still to hear how its group goes on.
+    /// The client has not yet got the command by which its group goes on.
     awaits_resume: bool,
 }
 
@@ -90,7 +90,7 @@ impl Membership {
                 *seat = None;
                 drop(seat);
                 let shown = self.shown(&id, text);
-                self.leave(&group, socket, place);
+                self.leave_group(&group, socket, place);
                 return shown;
             }
         }
@@ -107,7 +107,7 @@ impl Membership {
         }
     }
 
-    /// The socket is attached to this pod. Returns what the client hears if its group has not come
+    /// The socket is attached to this pod. Returns what the client gets if its group has not come
     /// along and will not: `is_to_move` says whether it will.
     pub(in crate::proxy) fn attached(
         &self,
@@ -124,7 +124,7 @@ impl Membership {
         }
         *seat = None;
         drop(seat);
-        self.leave(&group, socket, at);
+        self.leave_group(&group, socket, at);
         Some(sync_play::group_left(&group.shown))
     }
 
@@ -135,7 +135,7 @@ impl Membership {
         participants: Vec<String>,
     ) -> Option<Seat> {
         let begin = || Group::new((self.pool.clone(), place), id, (name.to_owned(), state));
-        let group = self.groups.hear_of(&self.pool, id, begin)?;
+        let group = self.groups.group_of_socket(&self.pool, id, begin)?;
         group.roster.set_names(participants);
         let generation = group.location.generation();
         Some(Seat { group, generation, awaits_resume: false })
@@ -151,7 +151,7 @@ impl Membership {
         }
     }
 
-    fn leave(&self, group: &Group, socket: Option<&Socket>, place: PodInstance) {
+    fn leave_group(&self, group: &Group, socket: Option<&Socket>, place: PodInstance) {
         if let Some(socket) = socket {
             socket.session().group.record_left(place);
         }

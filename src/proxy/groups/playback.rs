@@ -1,4 +1,4 @@
-//! What a group plays, and where it is: a pure model of what its members hear.
+//! What a group plays, and where it is: a pure model of what its members are sent.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ impl Playback {
         }
     }
 
-    /// The group begins anew on another pod, which says its own queue.
+    /// The group starts again on another pod, which says its own queue.
     pub(super) fn begin_again(&mut self) {
         (self.recorded, self.since) = (None, None);
     }

@@ -45,7 +45,7 @@ impl Peers {
     }
 
     /// Waits for the change before; after a while it goes on without.
-    pub(super) async fn turn(&self, pool_index: usize) -> Option<OwnedSemaphorePermit> {
+    pub(super) async fn wait_turn(&self, pool_index: usize) -> Option<OwnedSemaphorePermit> {
         let turn = self.memory(pool_index).turn.clone();
         time::timeout(LONGEST_TURN, turn.acquire_owned()).await.ok()?.ok()
     }

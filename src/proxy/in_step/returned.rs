@@ -1,8 +1,8 @@
 //! A pod begins a new life: it gets what it missed, and its settings are compared with the leader's.
 //!
-//! What the database has, the pod reads by itself. At first sight nothing is changed on a pod: it
-//! may differ on purpose. Such differences are said in the log, and stay until somebody changes
-//! that setting through jellypin.
+//! The pod itself reads what is in the database. jellypin changes no setting of a pod that it sees
+//! for the first time: it may differ on purpose. It logs such a difference, which stays until
+//! somebody changes that setting through jellypin.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -66,7 +66,7 @@ impl Returns {
         let Some(leader) = shared.leader.current().filter(is_other_and_alive) else { return };
         let caller = Caller::proxy(&shared.pool);
         let Some(carrier) = self.peers.carrier(&caller) else { return };
-        let _turn = self.peers.turn(pool_index).await;
+        let _turn = self.peers.wait_turn(pool_index).await;
         let mut missed = std::mem::take(&mut *memory.missed.lock());
         if !is_new_life && missed.is_empty() {
             return;

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use super::peers::Peers;
+use super::{InStep, peers::Peers};
 use crate::{
-    jellyfin::client::{
-        system,
-        users::{self, TokenStatus},
+    jellyfin::{
+        client::{
+            system,
+            users::{self, TokenStatus},
+        },
+        endpoint,
     },
     pod::{Pod, PodInstance},
     proxy::{
@@ -25,6 +28,22 @@ pub(super) enum Right {
     None,
     /// No pod that knows the caller can be asked.
     Unknown,
+}
+
+impl InStep {
+    /// Whether a request may give a user another name, where users are one by their names: it needs
+    /// [`InStep::is_administrator`].
+    pub(in crate::proxy) fn renames(&self, ctx: &RequestContext<'_>) -> bool {
+        ctx.pool.shown_server.users.is_some()
+            && endpoint::may_rename_user(&ctx.head.method, ctx.path)
+            // A pod refuses it without a token.
+            && ctx.keys.identity.token.is_some()
+    }
+
+    /// Whether the caller's own pod says that the caller is an administrator.
+    pub(in crate::proxy) async fn is_administrator(&self, ctx: &RequestContext<'_>) -> bool {
+        matches!(self.peers.judge(ctx).await, Right::Administrator(_))
+    }
 }
 
 impl Peers {

@@ -1,9 +1,9 @@
 //! A user's deletion: the other pods forget the user's devices first.
 //!
 //! A pod that has a device of a deleted user in memory answers `/Devices` with 404 until it
-//! restarts, and cannot delete that device either. So the deletion of the devices must come before
-//! that of the user, and it may come for nothing: if the caller's pod then refuses, the user is
-//! signed out on the other pods. jellypin asks first what such a refusal would be for.
+//! restarts, and cannot delete that device either. So jellypin deletes the devices before the user.
+//! If the caller's pod then refuses, the user is signed out on the other pods for nothing. To avoid
+//! that, jellypin first checks what such a refusal would be for.
 
 use std::sync::Arc;
 

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     jellyfin::{
-        client::ApiCall,
+        client::{ApiCall, items},
         endpoint::DocumentKeys,
         images::Pictures,
         libraries::{Library, Touched},
@@ -48,6 +48,8 @@ pub(super) enum Work {
         is_gone: bool,
         in_files: bool,
     },
+    /// The deletion of these items, which the caller's pod does not have any more.
+    Items(Vec<String>),
     /// The call, unless the item is a library.
     Refresh {
         item: String,
@@ -105,7 +107,7 @@ impl Job {
         let permit = peers.shared.in_step.jobs.clone().try_acquire_owned().ok();
         let Some(carrier) = peers.carrier(&caller) else { return };
         let _turn = match (turn, work.needs_turn()) {
-            (None, true) => peers.turn(pool_index).await,
+            (None, true) => peers.wait_turn(pool_index).await,
             (turn, _) => turn,
         };
         let prepared = match &permit {
@@ -168,13 +170,21 @@ async fn follow(
 impl Work {
     /// Whether it reads before it writes.
     fn needs_turn(&self) -> bool {
-        !matches!(self, Work::Calls { .. } | Work::Refresh { .. } | Work::Sidecar { .. })
+        !matches!(self, Work::Calls { .. } | Work::Items(_) | Work::Refresh { .. } | Work::Sidecar { .. })
     }
 
     async fn prepare(self, carrier: &Carrier<'_>, from: &Arc<Pod>, viewer: Option<String>) -> Prepared {
         let unknown = || Prepared::Nothing(Outcome::Skipped(Skip::Unknown));
         match self {
             Work::Calls { calls, is_gone, in_files } => Prepared::Calls { calls, is_gone, in_files },
+            // The key deletes whatever it is told, so the pod's answer alone is not enough.
+            Work::Items(items) => match are_gone(carrier, from, &items).await {
+                true => {
+                    let calls = items.iter().map(|item| items::delete(item, carrier.key)).collect();
+                    Prepared::Calls { calls, is_gone: true, in_files: false }
+                }
+                false => unknown(),
+            },
             Work::Refresh { item, call } => match carrier.is_library(from, &item).await {
                 Some(true) => Prepared::Nothing(Outcome::InStep),
                 Some(false) => Prepared::Calls { calls: vec![call], is_gone: false, in_files: false },
@@ -242,6 +252,16 @@ impl Prepared {
             Prepared::Nothing(_) => {}
         }
     }
+}
+
+/// Whether the pod says of each of these items that it does not have it any more.
+async fn are_gone(carrier: &Carrier<'_>, pod: &Arc<Pod>, items: &[String]) -> bool {
+    for item in items {
+        if carrier.call(pod, items::is_there(item, carrier.key)).await.unwrap_or(true) {
+            return false;
+        }
+    }
+    true
 }
 
 /// All calls, one after the other. Gives the worst that became of them.

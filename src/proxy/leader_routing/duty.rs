@@ -12,7 +12,7 @@ use tokio::time::{self, Instant};
 use super::dispatch_to_leader;
 use crate::{
     jellyfin::{
-        endpoint::{Duty, triggers_of},
+        endpoint::{Act, Duty, triggers_of},
         verdict::Verdict,
     },
     pod::{Pod, PodInstance},
@@ -136,6 +136,9 @@ impl DutyRouter {
         if attempt.answer.status().is_server_error() {
             ctx.pool.writer.want();
         }
+        if ctx.act == Some(Act::Library) && attempt.answer.status().is_success() {
+            tell_who_lacks_library(dispatch, &attempt.decision.pod);
+        }
         // A client whose own pod knows it must not be told to log in again.
         let is_elsewhere =
             ctx.session().is_some_and(|session| session.lives_elsewhere(&ctx.pool.pool, &attempt.decision.pod));
@@ -175,5 +178,17 @@ impl DutyRouter {
         if let Some(session) = ctx.session().filter(|session| session.lives_elsewhere(&ctx.pool.pool, pod)) {
             self.visits.end(ctx, session, pod);
         }
+    }
+}
+
+/// Says which pods show their libraries as they were: a pod that follows reads them at its start.
+fn tell_who_lacks_library(dispatch: &mut Dispatch<'_>, writer: &Pod) {
+    for pod in dispatch.ctx.pool.pool.pods().iter().filter(|pod| pod.id != writer.id && pod.status().is_alive()) {
+        dispatch.record.record_fan_out(pod, "needs_restart");
+        tracing::warn!(
+            pod.name = &*pod.name,
+            pod.pool = &*pod.pool,
+            "a pod shows the libraries as they were until it is restarted"
+        );
     }
 }

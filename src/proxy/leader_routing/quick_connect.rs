@@ -97,9 +97,18 @@ impl QuickConnect {
             return self.authorize_with_own_token(dispatch, target).await;
         };
         let named = ctx.query("userId");
-        let Some(approver) = self.approving_user(ctx, session).await else {
-            // The user's own pod answers.
-            return self.dispatcher.dispatch(dispatch).await;
+        let approver = match self.approving_user(ctx, session).await {
+            Some(approver) => approver,
+            None => {
+                // The user's own pod answers. If that is gone, the session migrates, and its new pod
+                // knows nothing of a code that another has made.
+                let answered = self.dispatcher.dispatch(dispatch).await?;
+                if answered.answer.status() != StatusCode::NOT_FOUND {
+                    return Ok(answered);
+                }
+                let Some(approver) = self.approving_user(ctx, session).await else { return Ok(answered) };
+                approver
+            }
         };
         let is_own = named.as_ref().is_none_or(|named| plain_id(named) == plain_id(&approver.user));
         if !is_own && !approver.is_administrator {
@@ -112,9 +121,8 @@ impl QuickConnect {
         let user = named.unwrap_or(approver.user);
         let call = quick_connect::authorize(&code, &plain_id(&user), api_key.as_str());
         let head = head_for(ctx, &call.target);
-        let Some(mut head) = head else { return Err(Refusal::Malformed("the code is no code")) };
-        head.headers.extend(call.authorization.map(|authorization| (header::AUTHORIZATION, authorization)));
-        let by_key = RequestContext { head: &head, target, ..ctx.without_identity() };
+        let Some(head) = head else { return Err(Refusal::Malformed("the code is no code")) };
+        let by_key = RequestContext { head: &head, target, is_by_key: true, ..ctx.without_identity() };
         let body = ReplayBody::empty();
         let mut by_key = Dispatch { ctx: &by_key, body: &body, record: &mut *dispatch.record };
         self.dispatcher.dispatch(&mut by_key).await

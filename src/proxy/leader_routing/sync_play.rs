@@ -55,7 +55,7 @@ impl SyncPlay {
             self.move_to_leader(ctx, session, leader).await;
         }
         let attempt = self.call(dispatch).await?;
-        // A stranger may name any device: only the pod's word counts.
+        // A stranger may name any device: only the pod's answer counts.
         if let Some(leader) = leader.filter(|_| ctx.session().is_none() && attempt.verdict == Verdict::Accepted) {
             self.pin_to_leader(ctx, &leader);
         }

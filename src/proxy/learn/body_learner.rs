@@ -75,6 +75,7 @@ impl BodyLearner {
             .live_streams
             .iter()
             .for_each(|stream| pin_live_stream(&self.learner.shared.pins, self.viewer.as_ref(), stream, home, from));
+        learned.live_files.iter().for_each(|file| learn(Kind::LiveStream, file));
         learned.playlist.iter().for_each(|playlist| learn(Kind::Playlist, playlist));
         learned.quick_connect.iter().for_each(|text| learn(Kind::QuickConnect, text));
         let brings_token = learned.token.is_some();

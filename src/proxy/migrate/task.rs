@@ -115,15 +115,22 @@ impl Migration {
     }
 
     /// Waits for a permit to mint on this pod. An idle socket's wait gets a request's priority as
-    /// soon as a request joins it.
+    /// soon as a request joins it. `None` if the proxy stops first, or hands over.
     async fn acquire_permit(&self) -> Option<MintPermit> {
         let mint_limiter = &self.shared().mint_limiter;
+        let permit = async {
+            tokio::select! {
+                biased;
+                () = self.urgent.cancelled() => {}
+                permit = mint_limiter.acquire(&self.pod, Priority::Idle) => return permit,
+            }
+            mint_limiter.acquire(&self.pod, Priority::Waiting).await
+        };
         tokio::select! {
             biased;
-            () = self.urgent.cancelled() => {}
-            permit = mint_limiter.acquire(&self.pod, Priority::Idle) => return permit,
+            permit = permit => permit,
+            () = self.migrator.shutdown.stopping() => None,
         }
-        mint_limiter.acquire(&self.pod, Priority::Waiting).await
     }
 
     /// Why the user cannot be on a pod with users of its own. What the home says of a user is final.

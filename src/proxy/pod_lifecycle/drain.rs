@@ -12,8 +12,8 @@
 //! The session of an absent client stays: an app closed long ago would appear as a session of the
 //! next pod. It migrates with the client's next request.
 //!
-//! An operator starts a drain, or the pod's source does: DNS or the configuration no longer lists
-//! the pod, while it still serves.
+//! An operator starts a drain, or the pod's source does: DNS or the configuration stops listing the
+//! pod, while it still serves.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -84,9 +84,11 @@ impl Drainer {
         // Another replica may know of a group there: `empty_pod` asks.
         let asks = when == When::Idle && self.shared.sessions.replicas.has_others();
         pod.drain.set_gives_up_lead(!asks && yields(pod, when, &sessions));
-        if pod.life.change(drains).1.state != State::Draining {
+        let (_, after) = pod.life.change(drains);
+        if after.state != State::Draining {
             return false;
         }
+        pod.drain.order(after.epoch);
         let (name, count) = (&*pod.name, sessions.len());
         tracing::info!(pod.name = name, pod.pool = &*pod.pool, when = ?when, sessions = count, "pod is draining");
         let round = pod.drain.begin_round();
@@ -103,15 +105,21 @@ impl Drainer {
             State::Draining => Status { state: State::Ready, ..status },
             _ => status,
         };
+        // One that is down for a moment would drain on.
+        let was_ordered = pod.drain.take_back(pod.status().epoch);
         let (before, _) = pod.life.change(serves);
-        if before.state == State::Draining { Undrained::Ready } else { Undrained::DrainsNot }
+        if was_ordered || before.state == State::Draining { Undrained::Ready } else { Undrained::DrainsNot }
     }
 
     /// Migrates the pod's sessions away until it drains no more, a newer drain begins, or the proxy
-    /// stops.
+    /// stops or hands over. While the pod is down its clients leave it as any dead pod.
     async fn empty_pod(self: Arc<Self>, pool: Arc<Pool>, pod: Arc<Pod>, when: When, round: u32) {
         let (began, mut is_told) = (Instant::now(), false);
-        while pod.status().state == State::Draining && pod.drain.round() == round && !self.shutdown.is_stopping() {
+        while self.is_to_go_on(&pool, &pod, round) {
+            if pod.status().state != State::Draining {
+                time::sleep(ROUND).await;
+                continue;
+            }
             let sessions = self.shared.clients_of(&pod);
             if sessions.is_empty() && !is_told {
                 is_told = true;
@@ -144,6 +152,15 @@ impl Drainer {
                 () = self.shutdown.stopping() => return,
             }
         }
+    }
+
+    fn is_to_go_on(&self, pool: &Pool, pod: &Pod, round: u32) -> bool {
+        let status = pod.status();
+        // The process that takes this one's place knows neither the drain nor what plays here.
+        !(self.shutdown.is_stopping() || self.shutdown.is_leaving())
+            && pod.drain.round() == round
+            && (status.state == State::Draining || pod.drain.is_ordered(status.epoch))
+            && pool.pods().iter().any(|other| other.id == pod.id)
     }
 
     /// Drains a pod that its source no longer lists, and drops it once no session lives on it. Also

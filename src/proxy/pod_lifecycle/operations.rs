@@ -47,7 +47,7 @@ pub enum Moved {
     Failed,
 }
 
-/// A pod's word on a name and a password.
+/// A pod's answer to a name and a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Administrator {
     /// An administrator, with the id and the name that the pod has.

@@ -131,7 +131,7 @@ impl Roller {
     ///
     /// # Errors
     /// It cannot begin now.
-    pub async fn begin(self: &Arc<Self>, pool: &Arc<Pool>) -> Result<usize, NotRolled> {
+    pub async fn start_roll(self: &Arc<Self>, pool: &Arc<Pool>) -> Result<usize, NotRolled> {
         let key = self.shared.api_key().cloned().ok_or(NotRolled::NoKey)?;
         let pods = self.in_order(pool);
         if let Some(pod) = pods.iter().find(|pod| !is_fit(pool, pod)) {
@@ -204,6 +204,8 @@ impl Roller {
             let restarted = tokio::select! {
                 restarted = self.restart(pool, pod, key) => restarted,
                 () = self.shutdown.stopping() => Err("jellypin stops".to_owned()),
+                // Of the clients that the other process serves this one knows nothing.
+                () = self.shutdown.leaving() => Err("another process has taken over".to_owned()),
             };
             match restarted {
                 Ok(()) => {
@@ -246,7 +248,7 @@ impl Roller {
         let asked = async {
             self.await_empty(pod).await?;
             self.record(pod, Step::Restarts);
-            self.ask(pool, pod, key).await?;
+            self.request_restart(pool, pod, key).await?;
             // It may be back sooner than a probe finds it gone.
             health::farewell(pod, Some(epoch));
             Ok(())
@@ -294,7 +296,7 @@ impl Roller {
         Ok(())
     }
 
-    async fn ask(&self, pool: &Pool, pod: &Arc<Pod>, key: &Token) -> Result<(), String> {
+    async fn request_restart(&self, pool: &Pool, pod: &Arc<Pod>, key: &Token) -> Result<(), String> {
         match self.pods.call(pod, &Caller::proxy(pool), system::restart(key.as_str())).await {
             Ok(status) if status.is_success() => Ok(()),
             Ok(status) => Err(format!("it answered the request to restart with {}", status.as_u16())),

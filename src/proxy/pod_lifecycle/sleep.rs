@@ -1,8 +1,8 @@
-//! Pods that sleep: woken when a request needs one, told that they may sleep when nobody used them.
+//! Pods that sleep: woken when a request needs one, put to sleep when nobody uses them.
 //!
-//! A sleeping pod is down, and nobody asks it for its health. Requests that need it are held as for
-//! a restart; however many they are, its hook is called once, and again with growing pauses as long
-//! as some wait. How it was put to sleep is not known, so it begins a new epoch.
+//! A sleeping pod counts as down, and is not probed. Requests that need it are held as for a restart.
+//! However many there are, its wake hook is called once, then again with growing pauses while some
+//! wait. Whether its process lived on is not known, so a woken pod begins a new epoch.
 
 mod others;
 
@@ -156,7 +156,7 @@ impl SleepKeeper {
             pod.sleep.set_wakeable(config.is_some());
             if let Some(config) = config {
                 any = true;
-                let mut sleeper = self.sleepers.remove(&pod.id).unwrap_or_else(|| self.begin(pod));
+                let mut sleeper = self.sleepers.remove(&pod.id).unwrap_or_else(|| self.new_sleeper(pod));
                 self.look_at(pod, &config, &mut sleeper).await;
                 self.sleepers.insert(pod.id, sleeper);
             }
@@ -164,7 +164,7 @@ impl SleepKeeper {
         any
     }
 
-    fn begin(&self, pod: &Pod) -> Sleeper {
+    fn new_sleeper(&self, pod: &Pod) -> Sleeper {
         for act in Hook::ALL {
             ["done", "failed"].into_iter().for_each(|outcome| count(&self.metrics, pod, act, outcome, 0));
         }

@@ -1,9 +1,9 @@
 //! Pods that stand by: they get nobody while another pod is ready, and everybody while none is.
 //!
-//! A pod that stands by drains all the time. So it gets no new clients, and where no pod is ready
-//! the clients of a dead pod migrate to it in the same request, as to any draining pod. Once no
-//! other pod is ready, its drain is taken back, and it serves like every pod. When another pod is
-//! ready again, the clients go back as the drain policy says: those that play last.
+//! A pod that stands by drains all the time, so it gets no new clients. If no pod is ready, the
+//! clients of a dead pod migrate to it within the same request, as to any draining pod. Then its
+//! drain ends, and it serves like every pod. When another pod is ready again, the clients go back as
+//! the drain policy says: those that play go last.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -120,7 +120,7 @@ impl UserGatherer {
         let idle = self.shared.sessions.activity.idle(away).await;
         let idle_ones: HashSet<usize> = idle.iter().map(address).collect();
         let moved = stream::iter(idle).map(async |session: Arc<Session>| {
-            let is_done = self.settle(pool, &session).await;
+            let is_done = self.bring_home(pool, &session).await;
             (!is_done).then(|| address(&session))
         });
         let stayed: Vec<usize> = moved.buffer_unordered(AT_ONCE).filter_map(async |stayed| stayed).collect().await;
@@ -184,7 +184,7 @@ impl UserGatherer {
 
     /// Moves a session to its user's home, or gives the user a home where the session is. Says
     /// whether that is done.
-    async fn settle(&self, pool: &Pool, session: &Arc<Session>) -> bool {
+    async fn bring_home(&self, pool: &Pool, session: &Arc<Session>) -> bool {
         let pods = pool.pods().to_vec();
         match user_homes::home(&self.shared, &pods, session, &[]) {
             Some(home) => self.gather(pool, session, &home).await,

@@ -11,7 +11,7 @@ use super::select::Keys;
 use crate::{
     forward::head::Client,
     jellyfin::{
-        Identity, Legacy,
+        Identity, Legacy, Prefixes,
         endpoint::{self, Act, Duty, Endpoint},
     },
     pod::Pod,
@@ -38,6 +38,8 @@ pub(in crate::proxy) struct RequestContext<'a> {
     pub(in crate::proxy) keys: Keys<'a>,
     pub(in crate::proxy) client_session: ClientSession,
     pub(in crate::proxy) target: Target,
+    /// Whether jellypin calls by the API key, of which each pod gets its own.
+    pub(in crate::proxy) is_by_key: bool,
     /// Whether a pod may have received the request without answering it.
     pub(in crate::proxy) may_be_executed: AtomicBool,
 }
@@ -48,6 +50,7 @@ pub(in crate::proxy) struct Routed {
     /// The pool's index in the shared state.
     pub(in crate::proxy) pool: usize,
     /// What the pool's pods accept at present.
+    pub(in crate::proxy) prefixes: Prefixes,
     pub(in crate::proxy) legacy: Legacy,
     pub(in crate::proxy) endpoint: Endpoint,
 }
@@ -101,6 +104,7 @@ impl RequestContext<'_> {
             keys: self.keys.clone(),
             client_session: self.client_session.clone(),
             target,
+            is_by_key: self.is_by_key,
             may_be_executed: AtomicBool::new(false),
         }
     }
@@ -159,6 +163,14 @@ impl RequestContext<'_> {
 
     pub(in crate::proxy) fn is_live_segment(&self) -> bool {
         self.endpoint == Endpoint::AnonymousMedia && self.keys.identity.playlist.is_some()
+    }
+
+    /// Whether it asks for a live stream or recording that is in the memory of one pod, and nothing
+    /// but an id in the request tells of which. A known client has opened the stream on its own pod.
+    pub(in crate::proxy) fn is_for_open_stream(&self) -> bool {
+        let Identity { live_file, live_stream, .. } = &self.keys.identity;
+        self.endpoint == Endpoint::AnonymousMedia
+            && (live_file.is_some() || (live_stream.is_some() && self.session().is_none()))
     }
 
     /// Whether the answer is merged with those of other pods.

@@ -33,7 +33,8 @@ pub(in crate::proxy) fn normalize(head: &mut request::Parts) -> Result<(), Refus
         return Err(Refusal::Framing("Transfer-Encoding is not chunked"));
     }
     // hyper makes one of equal lines in HTTP/1; HTTP/2 hands all of them on.
-    if head.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+    let has_repeated_name = head.headers.len() > head.headers.keys_len();
+    if has_repeated_name && head.headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
         return Err(Refusal::Framing("more than one Content-Length"));
     }
     if let Some(authority) = head.uri.authority() {

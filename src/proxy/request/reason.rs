@@ -11,7 +11,7 @@ pub(in crate::proxy) enum FailoverReason {
     UnknownToken,
     /// The pod does not know the code, secret or state; another may have made it.
     UnknownCode,
-    /// The pod has no such live segment; another may run the job.
+    /// The pod has no such live segment, stream or recording; another may run it.
     UnknownJob,
     /// The pod is starting.
     Starting,

@@ -101,9 +101,9 @@ impl Decision {
 }
 
 /// Chooses the home of a user who logs in. For other requests chooses the pod that makes a live
-/// playlist's segments, else a token's living home, else a cookie's living pod. Then come the pods
-/// of a play session, a live stream and a device, and last a placement. `None` if every pod was
-/// tried.
+/// playlist's segments or has a live file, else a token's living home, else a cookie's living pod.
+/// Then come the pods of a play session, a live stream and a device, and last a placement. `None`
+/// if every pod was tried.
 pub(in crate::proxy) fn decide(
     pods: &[Arc<Pod>],
     keys: &Keys<'_>,
@@ -214,14 +214,14 @@ fn known(pods: &[Arc<Pod>], keys: &Keys<'_>, pins: &Pins, tried: &[PodId]) -> Op
         Some(Decision { pod, reason, is_pinned })
     };
     let identity = &keys.identity;
-    // A live playlist's segment is on one pod only, whatever else a browser sends with it.
+    // A live playlist's segment and a live file are on one pod only, whatever else a browser sends
+    // with them.
     pinned(Kind::Playlist, identity.playlist, Reason::Playlist)
+        .or_else(|| pinned(Kind::LiveStream, identity.live_file, Reason::LiveStream))
         .or_else(|| pinned(Kind::Token, identity.token.as_deref().or(identity.hint.as_deref()), Reason::Token))
         .or_else(|| Some(Decision::new(alive(keys.cookie?.pod)?.clone(), Reason::Cookie)))
         .or_else(|| pinned(Kind::PlaySession, identity.play_session.as_deref(), Reason::PlaySession))
-        .or_else(|| {
-            pinned(Kind::LiveStream, identity.live_stream.as_deref().or(identity.live_file), Reason::LiveStream)
-        })
+        .or_else(|| pinned(Kind::LiveStream, identity.live_stream.as_deref(), Reason::LiveStream))
         .or_else(|| pinned(Kind::Device, identity.device.as_deref(), Reason::Device))
 }
 

@@ -79,7 +79,7 @@ fn change_by_route(record: &RequestRecord, headers: &mut HeaderMap) {
     }
 }
 
-/// Strips a head whose body it no longer describes.
+/// Removes the fields that describe the pod's own body, for an answer with another one.
 pub(in crate::proxy) fn strip(headers: &mut HeaderMap) {
     head::to_client(headers);
     for name in [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::TRANSFER_ENCODING] {

@@ -64,7 +64,7 @@ pub(in crate::proxy) async fn compress(
         }
     }
     let address = (!ctx.client.trusts(ctx.origin)).then(|| network(ctx.origin));
-    match shared.compression.begin(coding, address, &mut head.headers) {
+    match shared.compression.start_encoding(coding, address, &mut head.headers) {
         Some(encoder) => body.encoded(encoder),
         None => body,
     }

@@ -1,9 +1,8 @@
 //! The message `Sessions` of one client's socket, with the sessions of all pods.
 //!
-//! The client subscribes at its pod (`SessionsStart`). From then on the pod's own lists no longer
-//! reach the client, which gets the merged list in their place, at its own interval. A client whom
-//! the pod sends nothing gets nothing, unless it is an administrator's. While nobody knows who the
-//! client is, the pod's lists pass.
+//! The client subscribes at its pod (`SessionsStart`). jellypin then drops that pod's lists, and
+//! sends the merged list at the client's interval. A client to whom the pod sends nothing gets
+//! nothing, unless it is an administrator's. Until jellypin knows the user, the pod's lists pass.
 
 use std::{
     sync::{
@@ -28,7 +27,7 @@ use crate::{
     },
     pod::{Pod, PodInstance},
     proxy::{pod_client::Caller, request::context::RequestContext},
-    sessions::{Token, board::Listener, session::KnownSocket, session_board::Snapshot},
+    sessions::{Token, board::BoardReader, session::KnownSocket, session_board::Snapshot},
     websocket::OwnMessages,
 };
 
@@ -65,7 +64,7 @@ struct Wanted {
 pub(in crate::proxy) struct SessionFeed {
     watch: Arc<SessionWatch>,
     wanted: watch::Receiver<Option<Wanted>>,
-    listener: Option<Listener<Snapshot>>,
+    reader: Option<BoardReader<Snapshot>>,
     last: Option<(Instant, Utf8Bytes)>,
 }
 
@@ -92,7 +91,7 @@ impl SessionWatch {
 
     /// Reads a message of the client on its way to this pod.
     pub(in crate::proxy) fn read_from_client(&self, text: &str, pod: &Arc<Pod>) {
-        match message::wish(text) {
+        match message::subscription(text) {
             Some(Subscription::Start(Subject::Sessions)) => {
                 let interval = message::interval(text).unwrap_or(INTERVAL);
                 self.wanted.send_replace(Some(Wanted { interval, pod: pod.clone() }));
@@ -131,7 +130,7 @@ impl SessionWatch {
 impl SessionFeed {
     pub(in crate::proxy) fn new(watch: Arc<SessionWatch>) -> SessionFeed {
         let wanted = watch.wanted.subscribe();
-        SessionFeed { watch, wanted, listener: None, last: None }
+        SessionFeed { watch, wanted, reader: None, last: None }
     }
 
     /// Waits until the client listens and may do so. Gives its interval.
@@ -166,27 +165,29 @@ impl SessionFeed {
 impl OwnMessages for SessionFeed {
     async fn next(&mut self) -> Utf8Bytes {
         loop {
-            if self.listener.is_none() {
+            if self.reader.is_none() {
                 let interval = self.await_listener().await;
-                (self.listener, self.last) = (Some(self.watch.lists.listen(self.watch.pool, interval)), None);
+                (self.reader, self.last) = (Some(self.watch.lists.listen(self.watch.pool, interval)), None);
             }
-            let (Some(listener), Some(viewer)) = (&mut self.listener, self.watch.viewer.get()) else { continue };
+            let (Some(reader), Some(viewer)) = (&mut self.reader, self.watch.viewer.get()) else {
+                continue;
+            };
             let interval = self.wanted.borrow().as_ref().map_or(INTERVAL, |wanted| wanted.interval);
             let changed = async {
                 if let Some((at, _)) = &self.last {
                     time::sleep_until(*at + interval).await;
                 }
                 // It cannot fail: the pool's board lives as long as the process.
-                let _ = listener.snapshots.changed().await;
+                let _ = reader.snapshots.changed().await;
             };
             tokio::select! {
                 () = changed => {}
                 _ = self.wanted.changed() => {
-                    self.listener = None;
+                    self.reader = None;
                     continue;
                 }
             }
-            let Some(snapshot) = listener.snapshots.borrow_and_update().clone() else { continue };
+            let Some(snapshot) = reader.snapshots.borrow_and_update().clone() else { continue };
             let message = snapshot.message(viewer);
             if self.last.as_ref().is_some_and(|(_, last)| has_same_list(last, &message)) {
                 continue;

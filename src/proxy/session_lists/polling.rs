@@ -6,13 +6,13 @@ use tokio::time::{self, Instant};
 
 use super::SessionLists;
 use crate::sessions::{
-    board::{LEAST, Listener},
+    board::{BoardReader, LEAST},
     session_board::Snapshot,
 };
 
 impl SessionLists {
     /// Listens to all sessions of a pool. The first who listens begins the poll.
-    pub(super) fn listen(self: &Arc<Self>, pool: usize, interval: Duration) -> Listener<Snapshot> {
+    pub(super) fn listen(self: &Arc<Self>, pool: usize, interval: Duration) -> BoardReader<Snapshot> {
         let poll = || drop(tokio::spawn(self.shutdown.track(self.clone().poll(pool))));
         self.shared.pools[pool].session_board.listen(interval, poll)
     }

@@ -53,7 +53,7 @@ impl Calls {
         Calls { shared, pods, metrics }
     }
 
-    /// Counts a write that other pods do not hear of.
+    /// Counts a write that other pods are not told.
     pub(super) fn unread(&self, why: Unread) {
         self.drop_write(match why {
             Unread::User => "user",
@@ -118,7 +118,7 @@ impl Calls {
     }
 }
 
-/// `None` where no process has rows in memory.
+/// The pod as the ledger sees it. `None` if no process of it has rows in memory.
 fn view(pod: &Pod) -> Option<PodView> {
     let status = pod.status();
     let is_alive = status.is_alive();
@@ -128,8 +128,8 @@ fn view(pod: &Pod) -> Option<PodView> {
     may_return.then(|| PodView { instance: PodInstance::of(pod), is_alive, sleeps })
 }
 
-/// A database of a pod's own waits until its pod is back, as a sleeping machine's memory does. `None`
-/// where it has no such user.
+/// A pod with a database of its own, as the ledger sees it: its rows outlive the process. `None` if
+/// that database has no such user.
 fn view_of_database(pod: &Pod, standing: Standing) -> Option<PodView> {
     let is_alive = pod.status().is_alive() && standing != Standing::Unknown;
     let view = PodView { instance: PodInstance::of_database(pod), is_alive, sleeps: !is_alive };

@@ -1,13 +1,13 @@
 //! Carries users' writes from the pods through which they went to all others.
 //!
-//! One task for each user with pairs on which a pod is behind. It reads the row where it was
-//! written, and makes each other pod take it. Meanwhile the user's own writes of it there wait: else
-//! the older row could overwrite them.
+//! Each user with pairs on which a pod is behind has one task. It reads the row on the pod where it
+//! was written, and writes it to each other pod. Meanwhile the user's own writes of that row wait:
+//! otherwise the older row could overwrite them.
 
 mod children;
+mod reconcile;
 mod redo;
 mod rows;
-mod settle;
 mod versions;
 
 use std::{
@@ -65,7 +65,7 @@ impl<P: PodCalls> Carrier<P> {
         Arc::new(Carrier { ledgers, calls, shutdown })
     }
 
-    /// Whether all pods have heard of everything.
+    /// Whether all pods have all writes.
     pub(super) fn is_empty(&self) -> bool {
         self.ledgers.is_empty()
     }
@@ -95,7 +95,7 @@ impl<P: PodCalls> Carrier<P> {
                     return ticket.map(|ticket| OpenWrite { carrier: self.clone(), user, pod, ticket: Some(ticket) });
                 }
                 Admission::Wait(mut changes) => {
-                    self.carry(user);
+                    self.start_task(user);
                     insists = time::timeout_at(began + PATIENCE, changes.changed()).await.is_err();
                 }
             }
@@ -123,21 +123,21 @@ impl<P: PodCalls> Carrier<P> {
             match carrier.calls.read(pod, user, item).await {
                 Answer::Got(row) => {
                     change.await;
-                    settle::take_back(&carrier, pod, (user, item), row).await;
+                    reconcile::take_back(&carrier, pod, (user, item), row).await;
                 }
                 // What is not there cannot be overwritten.
                 Answer::Missing => change.await,
                 Answer::Failed => {}
             }
             carrier.end_telling(user, item, pod, None);
-            carrier.carry(user);
+            carrier.start_task(user);
         };
         // It fails only with the whole process.
         let _ = tokio::spawn(self.shutdown.track(preserving)).await;
     }
 
     /// Starts the user's task unless it runs.
-    fn carry(self: &Arc<Self>, user: UserKey) {
+    fn start_task(self: &Arc<Self>, user: UserKey) {
         let Some(changes) = self.with(user, |ledger| ledger.take_up(user).then(|| ledger.changes(user)).flatten())
         else {
             return;
@@ -190,12 +190,11 @@ impl<P: PodCalls> Carrier<P> {
         if round.has_lost() {
             return usize::from(self.redo(user, &round).await);
         }
-        if round.rewrites {
-            self.rewrite(user, &round).await;
-            return 1;
+        if let Some(doubts) = round.rewrites {
+            return usize::from(self.rewrite(user, &round, doubts).await);
         }
         if let Some(settling) = &round.settling {
-            return usize::from(settle::settle(self, user, &round, &settling.pods).await);
+            return usize::from(reconcile::reconcile(self, user, &round, &settling.pods).await);
         }
         let rows = match rows::read(self, user, round.item, &round.sources).await {
             Ok(rows) => rows,
@@ -231,18 +230,23 @@ impl<P: PodCalls> Carrier<P> {
         join_all(tellings).await.into_iter().sum()
     }
 
-    /// A pod writes its row whole, even if it is told nothing.
-    async fn rewrite(&self, user: UserKey, round: &Round) {
-        let Some(pod) = round.sources.first().copied() else { return };
+    /// A pod writes its row whole, even if it is told nothing. Returns whether it was tried.
+    async fn rewrite(&self, user: UserKey, round: &Round, doubts: u64) -> bool {
+        let Some(pod) = round.sources.first().copied() else { return false };
         let _permit = self.calls.permit(pod).await;
-        let answer = self.calls.write_row(pod, user, round.item, &Row::default()).await;
-        match answer {
+        // Its row is the newest only if nothing was written since.
+        let permit = self.with(user, |ledger| ledger.begin_telling(user, round.item, pod, Some(round.generation)));
+        if permit == TellPermit::Stale {
+            return false;
+        }
+        match self.calls.write_row(pod, user, round.item, &Row::default()).await {
             Answer::Failed => pause(self, user, round.item),
             Answer::Got(_) | Answer::Missing => {
-                let rewritten = |pair: &mut Pair| (pair.is_overwritten, pair.paused) = (false, None);
-                self.with(user, |ledger| ledger.pair(user, round.item).map(rewritten));
+                self.with(user, |ledger| ledger.pair(user, round.item).map(|pair| pair.rewritten(doubts)));
             }
         }
+        self.end_telling(user, round.item, pod, None);
+        true
     }
 
     /// Makes one pod take a row, but for what it wrote last itself. Also says whether the pod's row
@@ -319,7 +323,7 @@ impl<P: PodCalls> WriteUnderWay for OpenWrite<P> {
     fn end(mut self: Box<Self>, write: Option<&Write>) {
         self.finish(write);
         if write.is_some() {
-            self.carrier.carry(self.user);
+            self.carrier.start_task(self.user);
         }
     }
 }

@@ -3,6 +3,8 @@
 
 mod asleep;
 mod at_once;
+mod doubts;
+mod killed;
 mod model;
 mod redone;
 mod versions;
@@ -39,8 +41,8 @@ fn write_of(item: Id, act: Act) -> Write {
     Write { user: None, item, is_urgent: !is_progress, is_playing: is_progress || act == Act::Started, act }
 }
 
-/// A client's write through one pod, as the proxy carries it.
-async fn write(carrier: &Arc<Carrier<Pods>>, pods: &Pods, pod: usize, item: Id, act: Act) {
+/// A client's write through one pod, as the proxy carries it. Returns whether it was answered.
+async fn write(carrier: &Arc<Carrier<Pods>>, pods: &Pods, pod: usize, item: Id, act: Act) -> bool {
     let began = {
         let mut model = pods.0.lock();
         model.tick += 1;
@@ -52,7 +54,8 @@ async fn write(carrier: &Arc<Carrier<Pods>>, pods: &Pods, pod: usize, item: Id, 
     let open = Box::new(carrier.admit(user(), instance, Access::Write(named)).await.expect("a write"));
     let done = pods.reach(instance, |model, pod| model.act(pod, item, &act)).await;
     if done != Answer::Got(()) {
-        return open.end(None);
+        // Nobody knows what became of it.
+        return false;
     }
     let write = write_of(item, act);
     open.end(Some(&write));
@@ -61,6 +64,7 @@ async fn write(carrier: &Arc<Carrier<Pods>>, pods: &Pods, pod: usize, item: Id, 
     let ended = model.tick;
     let sets = sets(&write.act);
     model.writes.push(Recorded { began, ended, item, sets });
+    true
 }
 
 async fn until_in_step(carrier: &Arc<Carrier<Pods>>) {

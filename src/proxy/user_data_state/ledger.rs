@@ -1,9 +1,9 @@
-//! Which pods have heard of which writes of a user's data. Pure: moments are arguments.
+//! Which pods have which writes of a user's data. Pure: moments are arguments.
 //!
-//! A pod keeps a row in memory for as long as it runs, and any user's read of an item fetches all
-//! users' rows of it. So every pod may have an old row of everything that another one has written.
-//! Each write gets a number, its generation. A pod is *behind* on a pair of user and item until it
-//! was told of the newest generation that another pod wrote.
+//! A pod keeps a row in memory for as long as it runs. When any user reads an item, the pod fetches
+//! all users' rows of it. So a pod may have an old row of anything that another pod wrote. Each write
+//! gets a number, its generation. A pod is *behind* on a pair of user and item until jellypin has
+//! told it the newest generation that another pod wrote.
 
 mod pair;
 mod talk;
@@ -86,7 +86,7 @@ impl Ledger {
                 Access::Other => false,
             };
             let concerns = concerns || is_new || pair.due.is_some_and(|due| due <= now);
-            if !concerns || !pair.is_behind(pod) || pair.is_late(pod) {
+            if !concerns || !pair.is_behind(pod) || pair.late.iter().any(|late| late.pod == pod) {
                 continue;
             }
             if insists {
@@ -102,7 +102,7 @@ impl Ledger {
         waits |= !insists && is_told;
         if waits {
             // Only a change is told: two requests that wait would wake each other without end.
-            if !is_due {
+            if !is_due || user.is_new_to_task(pod) {
                 user.changes.send_replace(());
             }
             return Admission::Wait(user.changes.subscribe());
@@ -116,7 +116,7 @@ impl Ledger {
         for other in user.writing.iter_mut().filter(|other| other.pod != pod && may_be_same(other.item)) {
             (is_met, other.is_met) = (true, true);
         }
-        user.writing.push(Writing { ticket, pod, item, is_doubtful: is_told, is_met });
+        user.begin_writing(Writing { ticket, pod, item, is_doubtful: is_told, is_met });
         Admission::Granted(Some(ticket))
     }
 
@@ -169,15 +169,12 @@ impl Ledger {
         let Some(entry) = self.users.get_mut(&user) else { return Plan::Done };
         let (mut work, mut next) = (Vec::new(), None::<Instant>);
         let mut at = |moment: Instant| next = Some(next.map_or(moment, |next| next.min(moment)));
-        let now_there = pods.iter().map(|view| view.instance).collect();
-        let mut gone = std::mem::replace(&mut entry.pods, now_there);
-        gone.retain(|pod| !entry.pods.contains(pod));
-        let User { pairs, writing, generation, .. } = entry;
+        let one_has_gone = entry.look(pods.iter().map(|view| view.instance));
+        let User { pairs, writing, telling, generation, .. } = entry;
         let before = pairs.len();
         pairs.retain(|item, pair| {
-            if gone.iter().any(|pod| pair.is_behind(*pod)) {
-                pair.is_overwritten = true;
-                pair.unsettle();
+            if one_has_gone {
+                pair.overwrite();
             }
             pair.forget_gone(pods);
             while let Some(left) = pair.left.iter().position(|(_, moment)| *moment <= now) {
@@ -196,8 +193,7 @@ impl Ledger {
             if there.is_empty() && away.iter().all(|pod| pod.sleeps) {
                 let alive: Vec<PodInstance> = pods.iter().filter(|pod| pod.is_alive).map(|pod| pod.instance).collect();
                 if let Some(round) = pair.last_round(*item, alive) {
-                    // What is written from now on is due by itself: a report of progress is not.
-                    pair.due = None;
+                    pair.is_all_told = true;
                     match pair.paused.filter(|(until, _)| *until > now && !flushes) {
                         Some((until, _)) => at(until),
                         None => work.push(round),
@@ -208,7 +204,8 @@ impl Ledger {
                 if let Some(until) = pair.playing_until {
                     at(until);
                 }
-                if !away.is_empty() {
+                // What was written must be known for as long as an older row may be on its way.
+                if !away.is_empty() || User::is_under_way(writing, telling, *item) {
                     return true;
                 }
                 pair.forget_acts();

@@ -48,8 +48,9 @@ pub(in crate::proxy) struct Round {
     pub(in crate::proxy) lost: Vec<OwnedAct>,
     /// Pods that are behind.
     pub(in crate::proxy) targets: Vec<PodInstance>,
-    /// The source writes its row into the database once more, and nobody is told.
-    pub(in crate::proxy) rewrites: bool,
+    /// The source writes its row into the database once more, and nobody is told. With the count of
+    /// doubts that this ends.
+    pub(in crate::proxy) rewrites: Option<u64>,
     /// Whether children of a folder are to be told too.
     pub(in crate::proxy) has_children: bool,
     /// The pod on which the item may have become played, and its other versions with it; and when.
@@ -64,6 +65,8 @@ pub(in crate::proxy) struct Settling {
     /// What the user has done, the latest last.
     pub(in crate::proxy) acts: Vec<Act>,
     pub(in crate::proxy) pods: Vec<PodInstance>,
+    /// The count of doubts that this ends if all rows are equal.
+    pub(in crate::proxy) doubts: u64,
 }
 
 /// The row that all pods should have.
@@ -176,14 +179,14 @@ impl Round {
             gone,
             lost,
             targets,
-            rewrites: false,
+            rewrites: None,
             has_children: children != 0,
             settling: None,
         }
     }
 
     /// All pods have the newest row, but the database may not.
-    pub(in crate::proxy) fn rewriting(item: Id, generation: Generation, by: PodInstance) -> Round {
+    pub(in crate::proxy) fn rewriting(item: Id, generation: Generation, by: PodInstance, doubts: u64) -> Round {
         Round {
             item,
             generation,
@@ -192,7 +195,7 @@ impl Round {
             gone: Vec::new(),
             lost: Vec::new(),
             targets: Vec::new(),
-            rewrites: true,
+            rewrites: Some(doubts),
             has_children: false,
             finished: None,
             settling: None,
@@ -209,7 +212,7 @@ impl Round {
             gone: Vec::new(),
             lost: Vec::new(),
             targets: Vec::new(),
-            rewrites: false,
+            rewrites: None,
             has_children: false,
             finished: None,
             settling: Some(settling),

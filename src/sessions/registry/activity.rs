@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{pod::Pod, sessions::Session};
 
-/// The longest wait for the answers. Whoever has nothing against a move answers at once.
+/// The longest wait for the answers. A replica that has nothing against a move answers at once.
 const THERE: Duration = Duration::from_secs(1);
 
 /// Questions at once.
@@ -61,7 +61,7 @@ impl Activity {
     async fn all_answer(&self, query: Query, names: Vec<u128>) -> bool {
         // A replica of an earlier version listens, but neither announces itself nor answers.
         let answering = |listeners: usize| listeners.min(self.replicas.count() + 1);
-        let asked = time::timeout(THERE, self.channel.ask(query, names.into_iter(), answering)).await;
+        let asked = time::timeout(THERE, self.channel.ask_replicas(query, names.into_iter(), answering)).await;
         matches!(asked, Ok(Some(_)))
     }
 }

@@ -45,7 +45,7 @@ impl SocketWait {
     async fn all_remote_at(&self, session: &Session, pod: &Pod) {
         let Some(own) = session.tokens.own().filter(|_| self.backend.is_shared()) else { return };
         let names = [self.hash.of(&[own.as_str()]), pod_hash(&self.hash, pod)];
-        self.channel.ask(Query::Where, names.into_iter(), |listeners| listeners).await;
+        self.channel.ask_replicas(Query::Where, names.into_iter(), |listeners| listeners).await;
     }
 }
 

@@ -71,12 +71,12 @@ impl ReplicaChannel {
     /// All of a user or device ended, under these names.
     pub(super) fn scope_ended(&self, scope: EndScope, names: &[[u8; 16]]) {
         self.bus.publish(|| {
-            let mut words = format!("{} {}", self.name, if scope == EndScope::User { "user" } else { "device" });
+            let mut message = format!("{} {}", self.name, if scope == EndScope::User { "user" } else { "device" });
             for name in names {
                 // Writing into memory cannot fail.
-                let _ = write!(words, " {:032x}", u128::from_be_bytes(*name));
+                let _ = write!(message, " {:032x}", u128::from_be_bytes(*name));
             }
-            words
+            message
         });
     }
 
@@ -85,19 +85,19 @@ impl ReplicaChannel {
     ///
     /// # Cancel safety
     /// May be dropped at any time.
-    pub(super) async fn ask(
+    pub(super) async fn ask_replicas(
         &self,
         query: Query,
         names: impl Iterator<Item = u128>,
         answering: impl FnOnce(usize) -> usize,
     ) -> Option<usize> {
         let mut asked = OpenQuery::new(&self.open_queries);
-        let mut words = format!("{} {} {:032x}", self.name, query.as_str(), asked.number);
+        let mut message = format!("{} {} {:032x}", self.name, query.as_str(), asked.number);
         for name in names {
             // Writing into memory cannot fail.
-            let _ = write!(words, " {name:032x}");
+            let _ = write!(message, " {name:032x}");
         }
-        let answering = answering(self.bus.publish_and_count(&words).await?);
+        let answering = answering(self.bus.publish_and_count(&message).await?);
         // This replica receives its own query, and answers at once.
         asked.answered_by(answering).await;
         Some(answering)

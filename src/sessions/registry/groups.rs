@@ -52,13 +52,13 @@ impl GroupLeaders {
 
     /// Records the id under which this replica has made the group again.
     pub fn record_remade(&self, group: &str, id: &str) {
-        self.bus.tell("regrouped", group, id, REMADE);
+        self.bus.put_notice("regrouped", group, id, REMADE);
     }
 
     /// The id under which a replica has made it again.
     pub async fn remade_as(&self, group: &str) -> Option<String> {
         // Others may write into Redis too.
-        self.bus.told("regrouped", group).await.and_then(|id| sync_play::group_id(&id))
+        self.bus.find_notice("regrouped", group).await.and_then(|id| sync_play::group_id(&id))
     }
 
     /// Whether the leader may have groups, as far as this replica or another has seen.

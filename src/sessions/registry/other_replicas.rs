@@ -54,7 +54,7 @@ impl OtherReplicas {
         let names = stored.chain(self.hash.under_all(&parts));
         // A replica of an earlier version listens, but neither announces itself nor answers.
         let answering = |listeners: usize| listeners.min(self.replicas.count() + 1);
-        match time::timeout(THERE, self.channel.ask(Query::Whose, names, answering)).await {
+        match time::timeout(THERE, self.channel.ask_replicas(Query::Whose, names, answering)).await {
             Ok(Some(1)) => self.unknown.record_asked(token),
             // A replica that has not answered may know it.
             Ok(None) | Err(_) => return SessionLookup::Unresolved,

@@ -3,7 +3,7 @@
 use super::lookup::Lookup;
 use crate::sessions::session_store::StoredEntry;
 
-/// The store's word on a token.
+/// The store's answer about a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreSays {
     /// It stands for a session.

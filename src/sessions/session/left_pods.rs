@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(left.places(), [b], "it lives on the first again");
         let reborn = PodInstance { epoch: Epoch(9), ..a };
         left.record_move(Some(a), reborn);
-        assert_eq!(left.places(), [b], "a pod that begins anew lists nobody");
+        assert_eq!(left.places(), [b], "a pod that has just started lists nobody");
         left.forget(b);
         assert!(!left.is_any());
     }

@@ -37,9 +37,13 @@ pub struct ReplayedCall {
 impl ReplayedCall {
     /// Its size in bytes.
     pub(in crate::sessions) fn size(&self) -> usize {
-        let Device { client, name, id, version } = &self.reported_by;
-        self.target.len() + self.body.len() + client.len() + name.len() + id.len() + version.len()
+        self.target.len() + self.body.len() + size_of_device(&self.reported_by)
     }
+}
+
+fn size_of_device(device: &Device) -> usize {
+    let Device { client, name, id, version } = device;
+    client.len() + name.len() + id.len() + version.len()
 }
 
 /// What a session's client sent, and jellypin replays.
@@ -50,12 +54,21 @@ pub struct ReplayedCalls(Mutex<State>);
 struct State {
     /// Each device's last `POST /Sessions/Capabilities` or `/Full`.
     capabilities: Vec<ReplayedCall>,
-    /// Each device's last report of what it plays, and when it came.
-    playing: Vec<(ReplayedCall, Instant)>,
+    /// What each device plays.
+    playing: Vec<Playing>,
     /// The room that both take.
     share: Share,
     /// The client's address and program, as last sent to pods.
     client: HeaderMap,
+}
+
+/// A device's last report of what it plays, and when it came.
+#[derive(Debug)]
+struct Playing {
+    reported_by: Device,
+    /// `None` if the report was too long to keep.
+    call: Option<ReplayedCall>,
+    at: Instant,
 }
 
 impl ReplayedCalls {
@@ -86,11 +99,11 @@ impl ReplayedCalls {
         true
     }
 
-    /// Remembers what this device plays; `None` when it plays nothing any more.
+    /// Remembers that this device plays, and its report unless that is too long to keep.
     pub fn record_playing(&self, reported_by: &Device, call: Option<ReplayedCall>) {
         let mut state = self.0.lock();
-        state.playing.retain(|(other, at)| !other.reported_by.is_same_as(reported_by) && at.elapsed() < REPORTED);
-        state.playing.extend(call.map(|call| (call, Instant::now())));
+        state.playing.retain(|other| !other.reported_by.is_same_as(reported_by) && other.goes_on());
+        state.playing.push(Playing { reported_by: reported_by.clone(), call, at: Instant::now() });
         if state.playing.len() > MOST_DEVICES {
             state.playing.remove(0);
         }
@@ -101,12 +114,11 @@ impl ReplayedCalls {
     /// late replay would overwrite the position that the user has reached on another device.
     pub fn playing(&self) -> Vec<ReplayedCall> {
         let state = self.0.lock();
-        let runs = state.playing.iter().filter(|(_, at)| at.elapsed() < REPORTED);
-        runs.map(|(call, _)| call.clone()).collect()
+        state.playing.iter().filter(|playing| playing.goes_on()).filter_map(|playing| playing.call.clone()).collect()
     }
 
     pub fn is_playing(&self) -> bool {
-        !self.playing().is_empty()
+        self.0.lock().playing.iter().any(Playing::goes_on)
     }
 
     /// The client's address and program, as last sent to pods.
@@ -129,8 +141,10 @@ impl ReplayedCalls {
     }
 
     /// Forgets what this device plays.
-    pub(super) fn forget_playing(&self, device: &Device) {
-        self.0.lock().playing.retain(|(call, _)| !call.reported_by.is_same_as(device));
+    pub fn forget_playing(&self, device: &Device) {
+        let mut state = self.0.lock();
+        state.playing.retain(|playing| !playing.reported_by.is_same_as(device));
+        state.shrink();
     }
 
     /// Takes the capabilities of another replica's later copy.
@@ -149,12 +163,22 @@ impl ReplayedCalls {
     }
 }
 
+impl Playing {
+    fn goes_on(&self) -> bool {
+        self.at.elapsed() < REPORTED
+    }
+
+    fn size(&self) -> usize {
+        self.call.as_ref().map_or_else(|| size_of_device(&self.reported_by), ReplayedCall::size)
+    }
+}
+
 impl State {
     /// Keeps the calls within the bounds of the session and of all. Drops the oldest first.
     fn shrink(&mut self) {
         loop {
             let bytes = self.capabilities.iter().map(ReplayedCall::size).sum::<usize>()
-                + self.playing.iter().map(|(call, _)| call.size()).sum::<usize>();
+                + self.playing.iter().map(Playing::size).sum::<usize>();
             if bytes <= MOST_OF_ONE && self.share.set(bytes) {
                 return;
             }
@@ -190,6 +214,21 @@ mod tests {
         assert_eq!((calls.playing().len(), calls.is_playing()), (0, false));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_film_runs_though_its_report_is_too_long_to_keep() {
+        let room = Room::default();
+        let calls = calls(&room);
+        let device = call("sofa").reported_by;
+        calls.record_playing(&device, Some(call("sofa")));
+        calls.record_playing(&device, None);
+        assert_eq!((calls.playing().len(), calls.is_playing()), (0, true), "what it played before is not replayed");
+        tokio::time::advance(REPORTED).await;
+        assert!(!calls.is_playing());
+        calls.record_playing(&device, None);
+        calls.forget_playing(&device);
+        assert_eq!((calls.is_playing(), room.taken()), (false, 0));
+    }
+
     #[test]
     fn each_device_has_its_own_notes_and_there_are_not_many() {
         let calls = calls(&Room::default());
@@ -198,7 +237,7 @@ mod tests {
             calls.record_playing(&call(id).reported_by, Some(call(id)));
         }
         assert_eq!((calls.capabilities().len(), calls.playing().len()), (2, 2));
-        calls.record_playing(&call("phone").reported_by, None);
+        calls.forget_playing(&call("phone").reported_by);
         assert_eq!(calls.playing(), [call("tv")]);
         for number in 0..50 {
             calls.record_capabilities(call(&number.to_string()));

@@ -17,8 +17,8 @@ impl ReplicaBus {
     }
 
     /// Announces this replica. `None` without Redis, or if Redis does not answer.
-    pub(in crate::sessions) async fn announce(&self, name: &str, words: &str) -> Option<Present> {
-        self.backend.redis.as_ref()?.store.announce(name, words).await
+    pub(in crate::sessions) async fn announce(&self, name: &str, message: &str) -> Option<Present> {
+        self.backend.redis.as_ref()?.store.announce(name, message).await
     }
 
     /// Announces that this replica is gone.
@@ -28,19 +28,19 @@ impl ReplicaBus {
         }
     }
 
-    /// Notifies the other replicas, after all that was written so far. `words` are made only if
+    /// Notifies the other replicas, after all that was written so far. `message` is made only if
     /// there is a Redis.
-    pub(in crate::sessions) fn publish(&self, words: impl FnOnce() -> String) {
+    pub(in crate::sessions) fn publish(&self, message: impl FnOnce() -> String) {
         if let Some(redis) = &self.backend.redis {
-            redis.store.queue.publish(redis.channel(), words());
+            redis.store.queue.publish(redis.channel(), message());
         }
     }
 
     /// The same, and gives how many replicas listen, this one among them. `None` without Redis, or
     /// if Redis does not answer.
-    pub(in crate::sessions) async fn publish_and_count(&self, words: &str) -> Option<usize> {
+    pub(in crate::sessions) async fn publish_and_count(&self, message: &str) -> Option<usize> {
         let redis = self.backend.redis.as_ref()?;
-        redis.store.publish_and_count(&redis.channel(), words).await
+        redis.store.publish_and_count(&redis.channel(), message).await
     }
 
     /// Receives the messages of all replicas, this one's among them. `None` without Redis.
@@ -70,15 +70,15 @@ impl ReplicaBus {
         redis.store.acquire_lock(&redis.plain_key(what, of), lasts).await.unwrap_or(true)
     }
 
-    /// Tells all replicas something for so long.
-    pub(in crate::sessions) fn tell(&self, what: &str, of: &str, text: &str, lasts: Duration) {
+    /// Writes a notice that all replicas can read for so long.
+    pub(in crate::sessions) fn put_notice(&self, what: &str, of: &str, text: &str, lasts: Duration) {
         if let Some(redis) = &self.backend.redis {
             redis.store.queue.put_for(redis.plain_key(what, of), text.as_bytes().to_vec(), lasts);
         }
     }
 
-    /// What a replica has told.
-    pub(in crate::sessions) async fn told(&self, what: &str, of: &str) -> Option<String> {
+    /// The notice that a replica wrote.
+    pub(in crate::sessions) async fn find_notice(&self, what: &str, of: &str) -> Option<String> {
         let redis = self.backend.redis.as_ref()?;
         let found = redis.store.find_all(&[redis.plain_key(what, of)]).await?;
         String::from_utf8(found.into_iter().flatten().next()?).ok()

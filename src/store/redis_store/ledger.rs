@@ -115,7 +115,7 @@ impl Ledger {
     /// # Errors
     /// When Redis does not answer, or refuses.
     pub async fn read(&self, key: &str) -> Result<Value, Unanswered> {
-        match self.ask::<Option<Vec<u8>>>(redis::cmd("GET").arg(key)).await {
+        match self.query::<Option<Vec<u8>>>(redis::cmd("GET").arg(key)).await {
             Ok(Some(bytes)) => Ok(Value::Bytes(bytes)),
             Ok(None) => Ok(Value::Nothing),
             Err(Unanswered::Refused(error)) if error.code() == Some("WRONGTYPE") => Ok(Value::Other),
@@ -136,7 +136,7 @@ impl Ledger {
         command.arg(&claim.claimant).arg(lease.life.as_millis() as u64).arg(term).arg(value);
         command.arg(claim.wanted.as_deref().unwrap_or_default()).arg(u8::from(claim.renews)).arg(&lease.channel);
         command.arg(claim.fit.len()).arg(&claim.fit).arg(&claim.unfit);
-        let answer = self.ask::<Vec<String>>(&command).await;
+        let answer = self.query::<Vec<String>>(&command).await;
         Ok(held(answer.map_err(|unanswered| self.judge(unanswered))?))
     }
 
@@ -145,7 +145,7 @@ impl Ledger {
         let mut command = redis::cmd("EVAL");
         command.arg(RELEASE).arg(1).arg(&lease.key).arg(claimant).arg(&lease.channel);
         // A lease that could not be released expires.
-        let _ = self.ask::<()>(&command).await;
+        let _ = self.query::<()>(&command).await;
     }
 
     /// Receives notices of a lease's changes.
@@ -176,7 +176,7 @@ impl Ledger {
         unanswered
     }
 
-    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Unanswered> {
+    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Unanswered> {
         let Some(mut connection) = self.link.connection() else { return Err(Unanswered::Away) };
         match time::timeout(PATIENCE, command.query_async::<T>(&mut connection)).await {
             Ok(Ok(answer)) => {

@@ -214,7 +214,7 @@ impl Link {
     }
 
     /// Whether the pauses start again at the shortest, however briefly the connection lasted.
-    fn begins_anew(&self) -> bool {
+    fn starts_again(&self) -> bool {
         self.serves == Serves::Ledger && self.is_broken.load(Ordering::Relaxed)
     }
 
@@ -265,7 +265,7 @@ pub(super) async fn keep(link: Arc<Link>, server: Arc<Server>, shutdown: Shutdow
                 }
                 // A server may answer here but be too slow for its users, or forbid them commands.
                 // Do not reconnect to such a server all the time.
-                if since.elapsed() >= breaker::LONGEST_PAUSE || link.begins_anew() {
+                if since.elapsed() >= breaker::LONGEST_PAUSE || link.starts_again() {
                     attempts = 0;
                 }
             }

@@ -69,7 +69,7 @@ impl Messages {
 }
 
 /// Subscribes whenever Redis answers, until the shutdown, and passes on every message.
-pub(super) fn words(server: Arc<Server>, link: Arc<Link>, channel: String, shutdown: Shutdown) -> Messages {
+pub(super) fn messages(server: Arc<Server>, link: Arc<Link>, channel: String, shutdown: Shutdown) -> Messages {
     let (tell, heard) = broadcast::channel(WAITING);
     tokio::spawn(async move {
         // The receiver may be gone.

@@ -46,8 +46,8 @@ impl WriteQueue {
     }
 
     /// Publishes on a channel, after all changes queued so far are written.
-    pub fn publish(&self, channel: String, words: String) {
-        self.change(Change::Tell { channel, words });
+    pub fn publish(&self, channel: String, message: String) {
+        self.change(Change::Publish { channel, message });
     }
 
     /// Waits at most `at_most` until the changes so far are written. Returns whether they are.

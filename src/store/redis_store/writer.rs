@@ -18,9 +18,9 @@ pub(super) enum Change {
         key: String,
     },
     /// A message to a channel's subscribers. Redis stores nothing of it.
-    Tell {
+    Publish {
         channel: String,
-        words: String,
+        message: String,
     },
     /// Asks the writer to reply when everything before this is written.
     Mark(oneshot::Sender<()>),
@@ -73,8 +73,8 @@ fn pipeline(changes: &[Change], census: &Census, link: &Link) -> (Pipeline, u64)
                 pipeline.cmd("SET").arg(key).arg(value).arg("PX").arg(lasts.as_millis() as u64).ignore();
             }
             Change::Remove { key } => drop(pipeline.cmd("DEL").arg(key).ignore()),
-            Change::Tell { channel, words } => {
-                pipeline.cmd("PUBLISH").arg(channel).arg(words).ignore();
+            Change::Publish { channel, message } => {
+                pipeline.cmd("PUBLISH").arg(channel).arg(message).ignore();
                 continue;
             }
             Change::Mark(_) => continue,

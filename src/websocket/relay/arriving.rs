@@ -81,8 +81,8 @@ impl Arriving {
     }
 
     /// Takes a message that was read. A ping or a pong only shows that the pod lives.
-    pub(super) fn hear(&mut self, message: Message, rewriter: &impl MessageRewriter, boundary: &Boundary) -> Heard {
-        rewriter.heard();
+    pub(super) fn receive(&mut self, message: Message, rewriter: &impl MessageRewriter, boundary: &Boundary) -> Heard {
+        rewriter.on_pod_message();
         if matches!(message, Message::Ping(_) | Message::Pong(_)) {
             return Heard::Whole(None);
         }

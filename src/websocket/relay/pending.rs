@@ -9,9 +9,9 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{Out, Stream};
 use crate::websocket::{MessageRewriter, subscriptions::Subscriptions};
 
-/// Limits what a client may send while it has no pod: the relay leaves more unread.
-const GAP_MESSAGES: usize = 64;
-const GAP_BYTES: usize = 256 * 1024;
+/// The most that a client may send while it has no pod. The relay leaves the rest unread.
+const MOST_MESSAGES: usize = 64;
+const MOST_BYTES: usize = 256 * 1024;
 
 /// What the client has sent and no pod has received yet.
 #[derive(Default)]
@@ -33,7 +33,7 @@ impl PendingMessages {
 
     fn is_full(&self) -> bool {
         let bytes: usize = self.messages.iter().map(Message::len).sum();
-        self.messages.len() >= GAP_MESSAGES || bytes >= GAP_BYTES
+        self.messages.len() >= MOST_MESSAGES || bytes >= MOST_BYTES
     }
 }
 

@@ -26,21 +26,21 @@ type Peer = WebSocketStream<DuplexStream>;
 struct Sides(VecDeque<(Moves, PodSide<DuplexStream>)>, Option<String>);
 
 /// The notice that a client gets of a change.
-const WORD: &str = "a word";
+const NOTICE: &str = "a notice";
 
 /// When the relay attaches a further side: after the one before has ended, or at once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Moves {
     WhenLost,
     /// The client gets a notice of it.
-    WithWord,
+    WithNotice,
     AtOnce,
 }
 
 impl PodSides<DuplexStream> for Sides {
     async fn attach(&mut self) -> Option<PodSide<DuplexStream>> {
         let (moves, side) = self.0.pop_front()?;
-        self.1 = (moves == Moves::WithWord).then(|| WORD.to_owned());
+        self.1 = (moves == Moves::WithNotice).then(|| NOTICE.to_owned());
         Some(side)
     }
 
@@ -121,16 +121,16 @@ async fn text_of(peer: &mut Peer) -> String {
 async fn a_client_goes_on_with_another_pod_and_notices_nothing() {
     let (mut client, mut first, mut further, relay) = relayed_on(&Shutdown::new(), &[Moves::WhenLost]).await;
     let mut second = further.pop().expect("a pod");
-    let wish = r#"{"MessageType":"SessionsStart","Data":"0,1500"}"#;
-    client.send(Message::text(wish)).await.expect("sent");
-    assert_eq!(text_of(&mut first).await, wish);
+    let subscription = r#"{"MessageType":"SessionsStart","Data":"0,1500"}"#;
+    client.send(Message::text(subscription)).await.expect("sent");
+    assert_eq!(text_of(&mut first).await, subscription);
     first.send(Message::text("before")).await.expect("sent");
     first.send(Message::text(r#"{"MessageType":"ServerShuttingDown"}"#)).await.expect("sent");
     first.close(None).await.expect("a farewell");
     drop(first);
     client.send(Message::text("meanwhile")).await.expect("sent");
     assert_eq!(text_of(&mut client).await, "before");
-    assert_eq!(text_of(&mut second).await, wish, "what the client had asked for");
+    assert_eq!(text_of(&mut second).await, subscription, "what the client had asked for");
     assert_eq!(text_of(&mut second).await, "meanwhile");
     second.send(Message::text("after")).await.expect("sent");
     assert_eq!(text_of(&mut client).await, "after", "neither the farewell nor the end was heard");
@@ -142,7 +142,7 @@ async fn a_client_goes_on_with_another_pod_and_notices_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_word_waits_for_a_client_that_is_behind() {
     for behind in 0..8 {
-        let (mut client, mut first, mut further, relay) = relayed_on(&Shutdown::new(), &[Moves::WithWord]).await;
+        let (mut client, mut first, mut further, relay) = relayed_on(&Shutdown::new(), &[Moves::WithNotice]).await;
         let text = "x".repeat(1000);
         for _ in 0..behind {
             first.send(Message::text(text.as_str())).await.expect("sent");
@@ -152,7 +152,7 @@ async fn a_word_waits_for_a_client_that_is_behind() {
         for _ in 0..behind {
             assert_eq!(text_of(&mut client).await, text);
         }
-        assert_eq!(text_of(&mut client).await, WORD, "{behind} messages behind");
+        assert_eq!(text_of(&mut client).await, NOTICE, "{behind} messages behind");
         further[0].send(Message::text("after")).await.expect("sent");
         assert_eq!(text_of(&mut client).await, "after");
         drop((client, further));
@@ -309,7 +309,7 @@ impl MessageRewriter for Called {
         None
     }
 
-    fn heard(&self) {
+    fn on_pod_message(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
@@ -328,7 +328,7 @@ async fn a_pod_that_is_called_is_pinged_and_its_pong_is_a_sign_of_life() {
     };
     let Some(Message::Ping(payload)) = ping else { panic!("no ping: {ping:?}") };
     let marks = Arc::new(Marks::default());
-    let heard = Arriving::new(marks).hear(Message::Pong(payload), &rewriter, &Boundary::default());
+    let heard = Arriving::new(marks).receive(Message::Pong(payload), &rewriter, &Boundary::default());
     assert!(matches!(heard, Heard::Whole(None)), "the client gets nothing of it");
     assert!(rewriter.0.load(Ordering::Relaxed));
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -14,9 +15,9 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Error as SocketError;
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 pub type Socket = WebSocketStream<TcpStream>;
 
@@ -25,6 +26,9 @@ pub const GIVES_UP: Duration = Duration::from_secs(30);
 
 /// Bytes that the kernel takes for a client ahead of it: a film shall not play on for long from a buffer.
 const RECEIVE_BUFFER: u32 = 64 * 1024;
+
+/// How often another process is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// One connection's worth of a client.
 pub struct Client {
@@ -260,14 +264,46 @@ impl Answer {
     }
 }
 
-/// Waits until something holds.
+/// What became of a message to which the pod's socket answers.
+pub enum Echo {
+    Came,
+    /// It did not come in time. A pod that died has taken it along, and it is to be said again.
+    Lost,
+    SocketEnded,
+}
+
+/// Says `KeepAlive` over a socket, and waits so long for its echo.
+pub async fn keep_alive(socket: &mut Socket, longest: Duration) -> Echo {
+    if socket.send(Message::text(r#"{"MessageType":"KeepAlive"}"#)).await.is_err() {
+        return Echo::SocketEnded;
+    }
+    let echo = async {
+        while let Some(Ok(message)) = socket.next().await {
+            if message.to_text().is_ok_and(|text| text.contains("\"KeepAlive\"")) {
+                return Echo::Came;
+            }
+        }
+        Echo::SocketEnded
+    };
+    timeout(longest, echo).await.unwrap_or(Echo::Lost)
+}
+
+/// Lets time pass: the length of a fault, or a client's pace. It waits for nothing.
+pub fn elapse(time: Duration) -> tokio::time::Sleep {
+    tokio::time::sleep(time)
+}
+
+/// Waits until something in another process holds, which cannot tell of its changes.
 ///
 /// # Panics
 /// If it does not within so many seconds.
 pub async fn until(what: &str, seconds: f64, mut holds: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs_f64(seconds);
-    while !holds().await {
-        assert!(Instant::now() < end, "never came: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let mut looks = tokio::time::interval(LOOK_AGAIN);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let wait = async {
+        while !holds().await {
+            looks.tick().await;
+        }
+    };
+    assert!(timeout(Duration::from_secs_f64(seconds), wait).await.is_ok(), "never came: {what}");
 }

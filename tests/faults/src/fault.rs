@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use http::Method;
 use serde_json::Value;
-use tokio::time::{Duration, sleep};
+use tokio::time::Duration;
 
-use crate::client::Client;
+use crate::client::{Client, elapse};
 use crate::stage::Stage;
 use crate::table::Figures;
 
@@ -201,7 +201,7 @@ impl Fault {
             let ended = client.log_out().await;
             stage.record_ended(ended);
         }
-        stage.fleet.look_anew();
+        stage.fleet.forget_seen();
         let began = Instant::now();
         let note = self.happen_beside_others(stage, during.ok(), &mut problems).await;
         let went_on = stage.fleet.until_all_went_on().await;
@@ -225,7 +225,7 @@ impl Fault {
         let doors: Vec<_> = stage.proxies.iter().map(|proxy| proxy.address).collect();
         let visitor = stage.next_visitor(doors[0]);
         let beside = tokio::spawn(async move {
-            sleep(MEANWHILE).await;
+            elapse(MEANWHILE).await;
             let (mut leaver, mut visitor) = (leaver, visitor);
             let left = match &mut leaver {
                 Some(leaver) => leaver.log_out().await,

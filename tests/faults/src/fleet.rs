@@ -7,12 +7,15 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::client::{Client, Person};
+use crate::doors::Doors;
 pub use saw::Saw;
 use worker::Worker;
 
@@ -31,7 +34,7 @@ impl Pace {
         Pace { rest: Duration::from_millis(500), piece: Duration::from_millis(800), piece_bytes: 64 * 1024 };
 }
 
-/// How long all clients may take to go on, in seconds.
+/// How long all clients may take to go on.
 const GOING_ON: Duration = Duration::from_secs(40);
 
 pub struct Fleet {
@@ -43,18 +46,12 @@ pub struct Fleet {
 
 struct Common {
     is_over: AtomicBool,
-    doors: Vec<Door>,
+    doors: Doors,
     pace: Pace,
     saw: Mutex<Saw>,
     tokens: Mutex<BTreeSet<String>>,
-}
-
-/// A proxy, as clients know it.
-struct Door {
-    address: SocketAddr,
-    /// How often it was killed.
-    kills: AtomicUsize,
-    is_dead: AtomicBool,
+    /// Some worker has brought something to a good end.
+    went_on: Notify,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -64,17 +61,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Fleet {
     /// Logs so many clients in, and lets them work by turns through these proxies.
     pub async fn start(clients: usize, pace: Pace, doors: &[SocketAddr]) -> Fleet {
-        let door = |address: &SocketAddr| Door {
-            address: *address,
-            kills: AtomicUsize::default(),
-            is_dead: AtomicBool::default(),
-        };
         let common = Arc::new(Common {
             is_over: AtomicBool::default(),
-            doors: doors.iter().map(door).collect(),
+            doors: Doors::new(doors.iter().copied()),
             pace,
             saw: Mutex::default(),
             tokens: Mutex::default(),
+            went_on: Notify::new(),
         });
         let mut fleet = Fleet { tasks: JoinSet::new(), common: common.clone(), done: Vec::new() };
         let people = (0..clients).map(|number| {
@@ -89,7 +82,7 @@ impl Fleet {
             lock(&common.tokens).insert(token);
             for task in 0..3 {
                 let done = Arc::<AtomicUsize>::default();
-                let client = Client::new(common.doors[door].address, person.clone());
+                let client = Client::new(common.doors.address(door), person.clone());
                 let worker = Worker { client, door, common: common.clone(), done: done.clone() };
                 match (task, number % 2) {
                     (0, _) => fleet.tasks.spawn(worker.call()),
@@ -111,18 +104,22 @@ impl Fleet {
             let now = self.done.iter().map(|done| done.load(Ordering::Relaxed));
             now.zip(&before).filter(|(now, before)| *now < **before + 2).count()
         };
-        let end = Instant::now() + GOING_ON;
-        while stuck() > 0 {
-            if Instant::now() > end {
-                return Err(stuck());
+        let all = async {
+            loop {
+                let went_on = self.common.went_on.notified();
+                tokio::pin!(went_on);
+                went_on.as_mut().enable();
+                if stuck() == 0 {
+                    return;
+                }
+                went_on.await;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
+        };
+        timeout(GOING_ON, all).await.map_err(|_| stuck())
     }
 
     /// Forgets what was seen so far: something begins now.
-    pub fn look_anew(&self) {
+    pub fn forget_seen(&self) {
         *lock(&self.common.saw) = Saw::default();
     }
 
@@ -141,17 +138,12 @@ impl Fleet {
 
     /// The proxy at this address is about to be killed.
     pub fn dies(&self, address: SocketAddr) {
-        if let Some(door) = self.common.doors.iter().find(|door| door.address == address) {
-            door.is_dead.store(true, Ordering::SeqCst);
-            door.kills.fetch_add(1, Ordering::SeqCst);
-        }
+        self.common.doors.dies(address);
     }
 
     /// The proxy at this address serves again.
     pub fn lives(&self, address: SocketAddr) {
-        if let Some(door) = self.common.doors.iter().find(|door| door.address == address) {
-            door.is_dead.store(false, Ordering::SeqCst);
-        }
+        self.common.doors.lives(address);
     }
 
     /// Ends the work.

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod compare;
 pub mod detection;
+pub mod doors;
 pub mod fault;
 pub mod fleet;
 pub mod lanes;

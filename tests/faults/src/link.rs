@@ -53,7 +53,7 @@ impl Link {
         let common = shared.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(carry(stream, common.clone()));
+                tokio::spawn(relay(stream, common.clone()));
             }
         });
         Link { address, shared, accepting }
@@ -81,7 +81,7 @@ impl Drop for Link {
     }
 }
 
-async fn carry(near: TcpStream, shared: Arc<Shared>) {
+async fn relay(near: TcpStream, shared: Arc<Shared>) {
     let generation = shared.generation.borrow().0;
     let mode = *shared.mode.borrow();
     if let Mode::SlowAccept(time) = mode {

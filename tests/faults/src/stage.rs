@@ -9,9 +9,8 @@ use http::Method;
 use jellyfin_sim::Cluster;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::sleep;
 
-use crate::client::{Client, Person, until};
+use crate::client::{Client, Person, elapse, until};
 use crate::fleet::{Fleet, Pace};
 use crate::link::Link;
 use crate::pod::{PodProcess, PodProgram};
@@ -175,7 +174,7 @@ impl Stage {
     /// How many tokens of clients stand in clear in files that proxies or Redis have written.
     pub async fn tokens_in_files(&self) -> usize {
         // What waits to be written is written within a second.
-        sleep(Duration::from_millis(300)).await;
+        elapse(Duration::from_millis(300)).await;
         let mut tokens = self.fleet.tokens();
         tokens.extend(Cluster::open(&cluster_folder(self.folder.path())).expect("the cluster").tokens());
         tokens::found_below(self.folder.path(), &tokens).len()

@@ -1,7 +1,7 @@
 //! What one process keeps of the database: items, with the data of all users, and users' data; nothing invalidates it.
 //!
 //! Two caches, as in Jellyfin. `LibraryManager` keeps each item that was read by its id, and the item holds its rows of
-//! the `UserData` table as they were then (`BaseItemRepository.RetrieveItem`); a save on this pod reads them anew.
+//! the `UserData` table as they were then (`BaseItemRepository.RetrieveItem`); a save on this pod reads them again.
 //! `UserDataManager` keeps a row for each user and item that it saved, or in 12.0 also listed (`GetUserDataBatch`). So
 //! another pod's write is not seen, and the next save here writes the old row over it.
 
@@ -80,7 +80,7 @@ impl Caches {
         Some(Ok(data))
     }
 
-    /// `Video.PropagatePlayedState` of 12.0: all other versions of what was played are played too, and begin anew. Gives
+    /// `Video.PropagatePlayedState` of 12.0: all other versions of what was played are played too, and start at 0. Gives
     /// those that were written.
     pub(crate) fn mark_other_versions(&mut self, cluster: &Cluster, user_id: &str, id: &str) -> Vec<String> {
         let mut versions = cluster.read(|database| database.other_versions(id));

@@ -200,7 +200,7 @@ impl ItemRow {
 
     pub(crate) fn length(&self) -> Length {
         let plays = match self.kind {
-            Kind::Song => Plays::Anew,
+            Kind::Song => Plays::FromStart,
             Kind::AudioBook => Plays::ByMinutes,
             _ => Plays::ByPercent,
         };

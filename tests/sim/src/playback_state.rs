@@ -1,4 +1,4 @@
-//! What reports of playback do to sessions and to users' data, whoever makes them: a client, or the pod's idle check.
+//! What reports of playback do to sessions and to users' data, made by a client, or the pod's idle check.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,7 +81,7 @@ pub(crate) fn stop_idle(life: &Arc<Life>) {
     for (session, report) in playing {
         stopped(life, &session, &report, false);
     }
-    life.shared.tell();
+    life.shared.notify_changed();
 }
 
 /// The item whose row a report writes: in 12.0 that of the version which `MediaSourceId` names, if it is one of the item

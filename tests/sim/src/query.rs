@@ -32,6 +32,15 @@ impl Query {
         (!values.is_empty()).then(|| values.join(","))
     }
 
+    /// The values as a list is bound (`CommaDelimitedCollectionModelBinder`): commas divide the value of a name that occurs
+    /// once; else each value is one of the list, also an empty one.
+    pub(crate) fn list(&self, name: &str) -> Vec<&str> {
+        match self.all(name)[..] {
+            [one] => one.split(',').filter(|value| !value.is_empty()).collect(),
+            _ => self.all(name),
+        }
+    }
+
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         let named = self.pairs.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         named.map(|(_, value)| value.as_str()).collect()
@@ -73,6 +82,11 @@ mod tests {
         let query = Query::parse("userId=&USERID=b&%75serId=c&ApiKey=t&apikey=");
         assert_eq!((query.get("userId"), query.all("userId")), (None, vec!["", "b", "c"]));
         assert_eq!(query.joined("ApiKey").as_deref(), Some("t"));
+        let list = |raw: &str| Query::parse(raw).list("ids").join("|");
+        assert_eq!(
+            (list("ids=a,,b,"), list("ids=a,&ids="), list("ids=a&IDS=b,c")),
+            ("a|b".into(), "a,|".into(), "a|b,c".into())
+        );
         assert_eq!(Query::parse("ApiKey=t&ApiKey=u").joined("ApiKey").as_deref(), Some("t,u"));
     }
 

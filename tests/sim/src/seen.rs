@@ -49,7 +49,7 @@ impl Record {
     }
 
     /// Adds a message that came over a WebSocket.
-    pub(crate) fn hear(&mut self, text: &[u8]) {
+    pub(crate) fn add_message(&mut self, text: &[u8]) {
         if !self.off {
             self.messages.push(String::from_utf8_lossy(text).into_owned());
         }

@@ -307,6 +307,6 @@ async fn run(mut call: Call, route: &Route, parts: Parts, body: Incoming) -> Ans
     if let Some(ready) = call.busy_until.get() {
         tokio::time::sleep_until(ready.into()).await;
     }
-    call.life().shared.tell();
+    call.life().shared.notify_changed();
     answer
 }

@@ -112,7 +112,7 @@ async fn serve(
     let Some((number, inbox)) = attached else {
         return;
     };
-    life.shared.tell();
+    life.shared.notify_changed();
     let registered = Attached { life: Arc::clone(&life), number };
     let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
     let stream = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
@@ -220,7 +220,7 @@ impl Socket {
                 self.lost = true;
                 self.reading = false;
                 self.life.memory().sessions.socket_lost(self.number);
-                self.life.shared.tell();
+                self.life.shared.notify_changed();
             }
         }
         Ok(Next::GoOn)
@@ -238,8 +238,8 @@ impl Socket {
             }
         };
         self.life.processor.run(Work::Message).await;
-        self.life.shared.record().hear(text);
-        self.life.shared.tell();
+        self.life.shared.record().add_message(text);
+        self.life.shared.notify_changed();
         if text.is_empty() {
             return self.close("").await;
         }
@@ -277,6 +277,6 @@ impl Drop for Attached {
             memory.live_streams.session_ended(&session);
         }
         drop(guard);
-        self.life.shared.tell();
+        self.life.shared.notify_changed();
     }
 }

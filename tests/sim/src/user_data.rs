@@ -40,7 +40,7 @@ pub(crate) enum Plays {
     /// Audio books, by minutes from the beginning and to the end.
     ByMinutes,
     /// Music: no position is kept (`SupportsPositionTicksResume`).
-    Anew,
+    FromStart,
 }
 
 /// `MinResumePct`, `MaxResumePct` and `MinResumeDurationSeconds` as they are by default.
@@ -58,7 +58,7 @@ impl UserData {
     pub(crate) fn start(&mut self, length: Length) {
         self.play_count += 1;
         self.last_played = Some(clock::now());
-        self.played = length.can_be_played && length.plays == Plays::Anew;
+        self.played = length.can_be_played && length.plays == Plays::FromStart;
     }
 
     /// `OnPlaybackStopped` of `SessionManager`: without a position it was played to its end.
@@ -103,7 +103,7 @@ impl UserData {
             self.position = 0;
             self.played = false;
         }
-        if length.plays == Plays::Anew {
+        if length.plays == Plays::FromStart {
             self.position = 0;
         }
     }
@@ -177,7 +177,7 @@ mod tests {
     const MINUTE: Length = Length { ticks: Some(60 * SECOND), ..HOUR };
     const ENDLESS: Length = Length { ticks: None, ..HOUR };
     const CHANNEL: Length = Length { ticks: None, can_be_played: false, ..HOUR };
-    const SONG: Length = Length { ticks: Some(600 * SECOND), plays: Plays::Anew, ..HOUR };
+    const SONG: Length = Length { ticks: Some(600 * SECOND), plays: Plays::FromStart, ..HOUR };
     const BOOK: Length = Length { plays: Plays::ByMinutes, ..HOUR };
 
     #[test]

@@ -37,11 +37,11 @@ pub(crate) fn announce(life: &Arc<Life>, user_id: &str, item_id: &str) {
     let telling = Arc::clone(life);
     life.spawn(async move {
         tokio::time::sleep(quiet).await;
-        tell(&telling, round);
+        send_pending(&telling, round);
     });
 }
 
-fn tell(life: &Life, round: u64) {
+fn send_pending(life: &Life, round: u64) {
     let pending = {
         let mut memory = life.memory();
         if memory.user_data_changes.round != round {

@@ -9,21 +9,17 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep},
-};
+use tokio::net::TcpStream;
+
+use crate::stories::world::until_so_within;
 
 /// The longest time for a step of an order. A busy machine takes long to make the authority's keys.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until something is so, as long as an authority may take.
-pub(super) async fn until_so(what: &str, is_so: impl AsyncFn() -> bool) {
-    let began = Instant::now();
-    while !is_so().await {
-        assert!(began.elapsed() < PATIENCE, "it never came to this: {what}");
-        sleep(Duration::from_millis(20)).await;
-    }
+#[track_caller]
+pub(super) fn until_so(what: &str, is_so: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    until_so_within(PATIENCE, what, is_so)
 }
 
 /// What can be told of it when it starts.

@@ -13,7 +13,7 @@ use crate::stories::{
 const OWN: [&str; 3] = ["x-response-time-ms", "date", "set-cookie"];
 
 /// What a request for this file gets over a fresh connection; the body as it came, without a look at its framing.
-async fn ask(mut end: End, method: &str, path: &str, headers: &str) -> (Vec<String>, Vec<u8>) {
+async fn raw_answer(mut end: End, method: &str, path: &str, headers: &str) -> (Vec<String>, Vec<u8>) {
     end.send(format!("{method} {path} HTTP/1.1\r\nHost: story\r\nConnection: close\r\n{headers}\r\n")).await;
     let head = end.head().await;
     let (body, _) = end.rest().await;
@@ -55,8 +55,8 @@ async fn ranges_are_answered_by_the_pod() {
         let mut statuses = BTreeSet::new();
         for method in ["GET", "HEAD"] {
             for headers in &conditions {
-                let through = ask(wire::client(world).await, method, &stream, headers).await;
-                let direct = ask(End::connect(world.pods[0].address()).await, method, &stream, headers).await;
+                let through = raw_answer(wire::client(world).await, method, &stream, headers).await;
+                let direct = raw_answer(End::connect(world.pods[0].address()).await, method, &stream, headers).await;
                 assert_eq!(through, direct, "{method} with {headers:?}");
                 assert!(method == "GET" || through.1.is_empty(), "HEAD has no body");
                 statuses.extend(

@@ -119,7 +119,7 @@ async fn a_restarted_pod_gets_new_clients_only() {
 
 #[tokio::test]
 async fn a_post_whose_connection_is_refused_goes_to_another_pod() {
-    // Connections to pods are not kept, so that each request meets the closed door.
+    // Connections to pods are not kept, so that each request meets the closed port.
     let plan = World::plan(2).pod_idle(Duration::from_micros(1)).rise(1000);
     story(plan, async |world| {
         let mut client = browser_at(world, "a").await;

@@ -18,7 +18,7 @@ fn film() -> String {
     format!("/Videos/{BULK}/stream?static=true")
 }
 
-async fn begin(client: &mut Client, path: &str, range: Option<&str>) -> http::Response<Incoming> {
+async fn open_file(client: &mut Client, path: &str, range: Option<&str>) -> http::Response<Incoming> {
     let mut request = client.request(Method::GET, path);
     if let Some(range) = range {
         request = request.header("range", range);
@@ -39,7 +39,7 @@ async fn read_until(body: &mut Incoming, read: &mut BytesMut, bytes: usize) {
 async fn a_film_goes_on_after_the_death_of_each_pod() {
     story(World::plan(3).build(|pod| pod.bulk_size(SIZE as u64)), async |world| {
         let mut client = browser_at(world, "a").await;
-        let mut answer = begin(&mut client, &film(), Some("bytes=1000-")).await;
+        let mut answer = open_file(&mut client, &film(), Some("bytes=1000-")).await;
         assert_eq!(answer.status(), 206);
         let mut read = BytesMut::new();
         let mut deaths = 0;
@@ -71,7 +71,7 @@ async fn a_download_waits_for_its_only_pod_to_come_back() {
     story(World::plan(1).build(|pod| pod.bulk_size(SIZE as u64)), async |world| {
         let mut client = world.client().device("sofa");
         client.log_in("alice").await;
-        let mut answer = begin(&mut client, &format!("/Items/{BULK}/Download"), None).await;
+        let mut answer = open_file(&mut client, &format!("/Items/{BULK}/Download"), None).await;
         let mut read = BytesMut::new();
         read_until(answer.body_mut(), &mut read, 100_000).await;
         let pod = world.pod("a");
@@ -107,7 +107,7 @@ async fn a_changed_file_is_not_resumed() {
     let plan = World::plan(2).build_one("a", |pod| pod.bulk_size(SIZE as u64));
     story(plan.build_one("b", |pod| pod.bulk_size(SIZE as u64 + 1)), async |world| {
         let mut client = browser_at(world, "a").await;
-        let mut answer = begin(&mut client, &film(), None).await;
+        let mut answer = open_file(&mut client, &film(), None).await;
         world.pod("a").kill().await;
         let mut failed = false;
         while let Some(frame) = answer.body_mut().frame().await {
@@ -137,7 +137,7 @@ async fn resuming_ends_when_no_byte_comes() {
 async fn a_download_goes_on_after_its_pod_falls_silent() {
     story(World::plan(2).silence(secs(2)).build(|pod| pod.bulk_size(2 * SIZE as u64)), async |world| {
         let mut client = browser_at(world, "a").await;
-        let mut answer = begin(&mut client, &film(), None).await;
+        let mut answer = open_file(&mut client, &film(), None).await;
         let mut read = BytesMut::new();
         read_until(answer.body_mut(), &mut read, 100_000).await;
         world.pod("a").hang(true);
@@ -155,7 +155,7 @@ async fn a_download_goes_on_after_its_pod_falls_silent() {
 async fn a_down_pod_that_still_sends_is_kept() {
     story(World::plan(2).build(|pod| pod.bulk_size(SIZE as u64)), async |world| {
         let mut client = browser_at(world, "a").await;
-        let mut answer = begin(&mut client, &film(), None).await;
+        let mut answer = open_file(&mut client, &film(), None).await;
         let mut read = BytesMut::new();
         read_until(answer.body_mut(), &mut read, 100_000).await;
         world.pod("a").database_down(true);
@@ -178,7 +178,7 @@ async fn a_download_waits_for_its_only_pod_to_wake_up() {
         World::plan(1).hold(secs(1)).silence(secs(2)).longest_silence(secs(2)).build(|pod| pod.bulk_size(SIZE as u64)),
         async |world| {
             let mut client = world.client();
-            let mut answer = begin(&mut client, &film(), None).await;
+            let mut answer = open_file(&mut client, &film(), None).await;
             let mut read = BytesMut::new();
             read_until(answer.body_mut(), &mut read, 100_000).await;
             let pod = world.pod("a");
@@ -214,7 +214,7 @@ async fn a_client_that_disconnects_during_a_resume_leaves_nothing() {
     story(World::plan(1).build(|pod| pod.bulk_size(SIZE as u64)), async |world| {
         let mut client = world.client();
         client.is_fresh = true;
-        let mut answer = begin(&mut client, &film(), None).await;
+        let mut answer = open_file(&mut client, &film(), None).await;
         let mut read = BytesMut::new();
         read_until(answer.body_mut(), &mut read, 100_000).await;
         world.pod("a").kill().await;

@@ -49,6 +49,23 @@ async fn guessed_passwords_are_braked_before_the_pod() {
 }
 
 #[tokio::test]
+async fn no_spelling_of_the_path_passes_the_brake() {
+    const HIDDEN: &str = "/%55sers/%FF/../AuthenticateByName";
+    story(plan_behind_a_proxy(), async |world| {
+        let mut client = world.client().device("app");
+        let mut last = 0;
+        for _ in 0..6 {
+            let request = client.request(Method::POST, HIDDEN).header("content-type", "application/json");
+            let request = request.header("x-forwarded-for", "203.0.113.7");
+            let answer = client.send(request, body_of(log_in_body("alice", "wrong").to_string())).await;
+            last = answer.expect("an answer").status;
+        }
+        assert_eq!((last, asked(world)), (429, 5));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_user_under_attack_still_signs_in_at_home() {
     story(plan_behind_a_proxy(), async |world| {
         let mut client = world.client().device("app");

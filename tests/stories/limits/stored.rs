@@ -16,13 +16,13 @@ fn some(all: usize) -> usize {
 
 const ATTACKER: &str = "203.0.113.7";
 
-async fn ask(client: &mut Client, from: &str, method: Method, path: &str, body: String) -> Answer {
+async fn send_from(client: &mut Client, from: &str, method: Method, path: &str, body: String) -> Answer {
     let request = client.request(method, path).header("content-type", "application/json");
     client.send(request.header("x-forwarded-for", from), body_of(body)).await.expect("an answer")
 }
 
 async fn get(client: &mut Client, from: &str, path: &str) -> Answer {
-    ask(client, from, Method::GET, path, String::new()).await
+    send_from(client, from, Method::GET, path, String::new()).await
 }
 
 /// A user who has signed in from an address, with a device.
@@ -30,7 +30,7 @@ async fn signed_in(world: &World, user: &str, from: &str, device: &str) -> Clien
     let mut client = world.client().without_cookies().device(device);
     let password = if user.starts_with("user") { "pw".to_owned() } else { format!("{user}-pw") };
     let body = log_in_body(user, &password).to_string();
-    let answer = ask(&mut client, from, Method::POST, "/Users/AuthenticateByName", body).await;
+    let answer = send_from(&mut client, from, Method::POST, "/Users/AuthenticateByName", body).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     client.token = answer.json()["AccessToken"].as_str().map(str::to_owned);
     client
@@ -60,7 +60,7 @@ async fn attack(world: &World, attempts: usize) {
             }
             nobody.token = None;
             nobody.device = Some(format!("made up {number}"));
-            let answer = ask(&mut nobody, ATTACKER, Method::POST, "/QuickConnect/Initiate", String::new()).await;
+            let answer = send_from(&mut nobody, ATTACKER, Method::POST, "/QuickConnect/Initiate", String::new()).await;
             assert_eq!(answer.status, 200, "a code that nobody asks for");
             let mut another = signed_in(world, "bob", ATTACKER, &format!("made up {number}")).await;
             assert_eq!(get(&mut another, ATTACKER, "/Users/Me").await.status, 200, "a made-up device");

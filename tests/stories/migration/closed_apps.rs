@@ -3,12 +3,7 @@
 use jellyfin_sim::FILM;
 use serde_json::{Value, json};
 
-use super::{
-    client_of,
-    drain::{page, tell},
-    kill, plan,
-    sockets::socket_of,
-};
+use super::{client_of, drain::page, kill, plan, sockets::socket_of};
 use crate::stories::world::{World, secs, story, until_so};
 
 fn report() -> Value {
@@ -81,7 +76,7 @@ async fn a_drain_moves_no_absent_client() {
         assert_eq!(bob.post("/Sessions/Playing", report()).await.status, 204);
         let socket = socket_of(world, alice.token.as_deref().expect("a token")).await;
         until_so("only who has a socket is there", async || page(world, &home).await["sessions"] == 1).await;
-        assert_eq!(tell(world, &format!("/pods/main/{home}/drain")).await.status, 202);
+        assert_eq!(world.proxy.post_admin(&format!("/pods/main/{home}/drain")).await.status, 202);
         until_so("nobody is there", async || page(world, &home).await["sessions"] == 0).await;
         let other = world.pods_but(&home).next().expect("another pod");
         other.until(|pod| pod.open_sockets() == 1).await;

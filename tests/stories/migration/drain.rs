@@ -2,18 +2,12 @@
 
 use futures_util::StreamExt;
 use http::Method;
-use jellypin::pod::State;
+use jellypin::{health, pod::State};
 use serde_json::{Value, json};
 
 use super::sockets::{next_of, socket_of};
-use super::{client_of, plan};
-use crate::stories::world::{Answer, Client, World, body_of, story, until_so};
-
-pub(crate) async fn tell(world: &World, path: &str) -> Answer {
-    let mut operator = world.proxy.operators();
-    let request = operator.request(Method::POST, path);
-    operator.send(request, body_of("")).await.expect("an answer")
-}
+use super::{client_of, plan, revocation::at_home};
+use crate::stories::world::{Client, World, body_of, story, until_so};
 
 pub(crate) async fn page(world: &World, pod: &str) -> Value {
     let pods = world.proxy.ask_admin("/pods").await.json();
@@ -44,7 +38,7 @@ async fn clients_of_a_drained_pod_lose_nothing() {
         for (client, ..) in &mut clients {
             assert_eq!(client.get("/Users/Me").await.status, 200);
         }
-        assert_eq!(tell(world, "/pods/main/a/drain").await.status, 202);
+        assert_eq!(world.proxy.post_admin("/pods/main/a/drain").await.status, 202);
         world.pod("a").until(|pod| pod.open_sockets() == 0).await;
         for (client, home, socket) in &mut clients {
             let me = client.get("/Users/Me").await;
@@ -87,7 +81,7 @@ async fn a_viewer_leaves_a_draining_pod_after_the_film() {
         let (mut client, home) = client_of(world, "alice", "sofa").await;
         let report = json!({"ItemId": jellyfin_sim::FILM, "PositionTicks": 1});
         assert_eq!(client.post("/Sessions/Playing", report.clone()).await.status, 204);
-        assert_eq!(tell(world, &format!("/pods/main/{home}/drain?when=idle")).await.status, 202);
+        assert_eq!(world.proxy.post_admin(&format!("/pods/main/{home}/drain?when=idle")).await.status, 202);
         for _ in 0..5 {
             let progress = client.post("/Sessions/Playing/Progress", report.clone()).await;
             assert_eq!((progress.status, world.home(&progress)), (204, home.as_str()));
@@ -98,7 +92,7 @@ async fn a_viewer_leaves_a_draining_pod_after_the_film() {
         until_so("no session is left", async || page(world, &home).await["sessions"] == 0).await;
         let me = client.get("/Users/Me").await;
         assert_ne!((me.status, world.home(&me)), (200, home.as_str()));
-        assert_eq!(tell(world, &format!("/pods/main/{home}/undrain")).await.status, 202);
+        assert_eq!(world.proxy.post_admin(&format!("/pods/main/{home}/undrain")).await.status, 202);
         assert_eq!(pod.status().state, State::Ready);
     })
     .await;
@@ -107,23 +101,49 @@ async fn a_viewer_leaves_a_draining_pod_after_the_film() {
 #[tokio::test]
 async fn only_an_operator_drains() {
     story(plan(1), async |world| {
-        assert_eq!(tell(world, "/pods/main/nobody/drain").await.status, 404);
-        assert_eq!(tell(world, "/pods/main/a/drain?when=later").await.status, 400);
-        let undrained = tell(world, "/pods/main/a/undrain").await;
+        assert_eq!(world.proxy.post_admin("/pods/main/nobody/drain").await.status, 404);
+        assert_eq!(world.proxy.post_admin("/pods/main/a/drain?when=later").await.status, 400);
+        let undrained = world.proxy.post_admin("/pods/main/a/undrain").await;
         assert_eq!(
             (undrained.status, undrained.text()),
             (200, "a is ready and does not drain\n"),
             "nothing is to be done"
         );
-        assert_eq!(tell(world, "/elsewhere").await.status, 404);
+        assert_eq!(world.proxy.post_admin("/elsewhere").await.status, 404);
         let mut operator = world.proxy.operators();
         let request = operator.request(Method::POST, "/pods/main/a/drain").header("origin", "http://evil.example");
         assert_eq!(operator.send(request, body_of("")).await.expect("an answer").status, 403);
         world.pod("a").kill().await;
         world.until_state("a", State::Down).await;
-        assert_eq!(tell(world, "/pods/main/a/drain").await.status, 409);
-        let undrained = tell(world, "/pods/main/a/undrain").await;
+        assert_eq!(world.proxy.post_admin("/pods/main/a/drain").await.status, 409);
+        let undrained = world.proxy.post_admin("/pods/main/a/undrain").await;
         assert_eq!((undrained.status, undrained.text()), (200, "a is down and does not drain\n"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_outlasts_a_broken_connection_and_ends_with_the_process() {
+    story(plan(2), async |world| {
+        let alice = at_home(world, "alice", "a").await;
+        let pod = world.proxy.pod("a");
+        assert_eq!(world.proxy.post_admin("/pods/main/a/drain").await.status, 202);
+        health::broken(&pod);
+        world.until_state("a", State::Draining).await;
+        until_so("its clients leave it all the same", async || page(world, "a").await["sessions"] == 0).await;
+        health::broken(&pod);
+        world.until_state("a", State::Draining).await;
+        assert_eq!(pod.status().epoch.0, 1, "it was the same process all the time");
+        super::kill(world, "a").await;
+        super::start_again(world, "a").await;
+
+        // One that is down for a moment can be told so too.
+        assert_eq!(world.proxy.post_admin("/pods/main/a/drain").await.status, 202);
+        health::broken(&pod);
+        let undrained = world.proxy.post_admin("/pods/main/a/undrain").await;
+        assert_eq!((undrained.status, undrained.text()), (202, "a will not drain when it is back\n"));
+        world.until_state("a", State::Ready).await;
+        drop(alice);
     })
     .await;
 }

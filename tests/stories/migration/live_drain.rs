@@ -6,12 +6,12 @@ use http::Method;
 use jellyfin_sim::{FILM, Pod};
 use serde_json::{Value, json};
 
-use super::{client_of, count, drain::tell, kill, live_hls, live_tv, plan, player::Player, sockets::socket_of};
+use super::{client_of, count, kill, live_hls, live_tv, plan, player::Player, sockets::socket_of};
 use crate::stories::world::{Client, World, body_of, story, until};
 
 /// Drains the pod at once, and waits until nobody lives there.
-async fn drain(world: &World, pod: &str) {
-    assert_eq!(tell(world, &format!("/pods/main/{pod}/drain")).await.status, 202);
+pub(super) async fn drain(world: &World, pod: &str) {
+    assert_eq!(world.proxy.post_admin(&format!("/pods/main/{pod}/drain")).await.status, 202);
     let shared = world.proxy.shared();
     let drained = world.proxy.pod(pod);
     until("nobody lives there", || shared.sessions.known.of_pod(&drained).is_empty()).await;

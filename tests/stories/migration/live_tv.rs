@@ -20,7 +20,7 @@ pub(super) async fn open(client: &mut Client) -> String {
     playlist_in(&info, client.token.as_deref().expect("a token"))
 }
 
-fn playlist_in(info: &serde_json::Value, token: &str) -> String {
+pub(super) fn playlist_in(info: &serde_json::Value, token: &str) -> String {
     let source = &info["MediaSources"][0];
     let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
     let (stream, id, play_session) = (text(&source["LiveStreamId"]), text(&source["Id"]), text(&info["PlaySessionId"]));

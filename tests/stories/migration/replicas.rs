@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use http::Method;
+use jellyfin_sim::FILM;
 use jellypin::{
     pod::{PodInstance, State},
     sessions::{SessionLookup, session::MoveReason},
@@ -12,7 +14,7 @@ use super::{client_of, kill, minted, revocation::at_home, start_again};
 use crate::stories::{
     redis_server::RedisServer,
     replicas::{plan, replica, until_at_least, until_up},
-    world::{Client, DEADLINE, Proxy, World, elapse, has_ended, millis, secs, story, until},
+    world::{Client, DEADLINE, Failed, Proxy, World, body_of, elapse, has_ended, millis, secs, story, until},
 };
 
 /// Requests of a client through each replica, at once.
@@ -167,6 +169,32 @@ async fn a_session_ended_at_the_other_replica_is_not_minted_again() {
             "it hears of the end, and no sooner lets go"
         );
         assert_eq!(minted(world), 2);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_is_broken_off_where_a_page_is_put_off() {
+    let mut redis = RedisServer::start();
+    story(with_short_hold(&redis).await, async |world| {
+        let mut client = at_home(world, "alice", "a").await;
+        // From now on no session can be made on b.
+        let mut key = world.client().without_cookies();
+        key.token = Some(world.cluster.api_key());
+        let path = format!("/Users/{}/Policy", world.cluster.user_id("alice").expect("alice"));
+        let policy = serde_json::json!({"EnableAllDevices": false, "EnabledDevices": []});
+        assert_eq!(key.post(&path, policy).await.status, 204);
+        redis.kill();
+        until_down(&world.proxy).await;
+        kill(world, "a").await;
+        let mut player = client.twin();
+        let segment = async {
+            let request = player.request(Method::GET, &format!("/Videos/{FILM}/hls1/main/1.ts?PlaySessionId=p"));
+            player.send(request, body_of("")).await
+        };
+        let (answer, page) = tokio::join!(segment, client.get("/Users/Me"));
+        assert!(matches!(answer, Err(Failed::NoAnswer)), "{answer:?}");
+        assert_eq!(page.status, 503);
     })
     .await;
 }

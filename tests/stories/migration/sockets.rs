@@ -8,7 +8,7 @@ use jellypin::pod::State;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{client_of, drain::tell, kill, minted, plan, storm::clients_at};
+use super::{client_of, kill, minted, plan, storm::clients_at};
 use crate::stories::{
     wire::within,
     world::{DEADLINE, Program, Socket, World, millis, secs, story, until, until_within},
@@ -176,7 +176,7 @@ async fn a_socket_follows_though_the_new_pod_refuses_it_first() {
         let mut socket = socket_of(world, client.token.as_deref().expect("a token")).await;
         let other = world.pods_but(&home).next().expect("another pod");
         other.refuse_sockets(true);
-        tell(world, &format!("/pods/main/{home}/drain")).await;
+        world.proxy.post_admin(&format!("/pods/main/{home}/drain")).await;
         until("it was asked", || other.seen().iter().any(|seen| seen.path() == "/socket")).await;
         let asked = Instant::now();
         until("it is asked no more, in one go", || asked.elapsed() > Duration::from_secs(2)).await;

@@ -1,6 +1,7 @@
 //! The next pod is told what a client plays, as long as that is true.
 
 use jellyfin_sim::FILM;
+use jellypin::sessions::SessionLookup;
 use serde_json::{Value, json};
 
 use super::{client_of, count, kill, plan};
@@ -62,4 +63,21 @@ async fn capabilities_reported_as_a_pod_dies_are_kept() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_film_runs_though_its_report_names_a_long_queue() {
+    story(plan(2), async |world| {
+        let (mut client, _) = client_of(world, "alice", "sofa").await;
+        let known = world.proxy.shared().sessions.known.find(client.token.as_deref().expect("a token"));
+        let SessionLookup::Active(session) = known else { panic!("the session is known") };
+        let queued = (0..500).map(|number| json!({"Id": FILM, "PlaylistItemId": format!("playlistItem{number}")}));
+        let report = json!({"ItemId": FILM, "PositionTicks": 1, "NowPlayingQueue": queued.collect::<Vec<_>>()});
+        assert!(report.to_string().len() > 33 * 1024);
+        assert_eq!(client.post("/Sessions/Playing", report.clone()).await.status, 204);
+        assert!(session.calls.is_playing());
+        assert_eq!(client.post("/Sessions/Playing/Stopped", report).await.status, 204);
+        assert!(!session.calls.is_playing());
+    })
+    .await;
 }

@@ -10,12 +10,12 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::join_all, stream};
-use jellyfin_sim::{MintTimes, Seen};
+use jellyfin_sim::{CallTime, MintTimes, Seen};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{count, kill, minted, plan, start_again};
-use crate::stories::world::{Client, Socket, World, elapse, story, until};
+use crate::stories::world::{Client, Socket, World, elapse, millis, secs, story, until, until_so};
 
 /// Time between two requests of a client whose pod lives.
 const REST: Duration = Duration::from_millis(50);
@@ -253,4 +253,33 @@ async fn a_migration_to_a_cold_pod_costs_one_request_some_milliseconds() {
         shares(unwarmed),
         shares(usual)
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_new_session_for_longer_than_a_request_may_wait() {
+    const CLIENTS: usize = 12;
+    story(plan(2).queue_time(millis(700)), async |world| {
+        let mut clients = clients_at(world, "a", CLIENTS, || world.client()).await;
+        let session = CallTime { usual: millis(400), ..CallTime::default() };
+        world.pod("b").mint_times(MintTimes { session, ..MintTimes::default() });
+        kill(world, "a").await;
+        let asked = clients.iter_mut().map(async |client| {
+            let began = Instant::now();
+            let answer = client.get("/Items").await;
+            (answer.status, answer.header("retry-after").to_owned(), began.elapsed())
+        });
+        let mut refused = 0;
+        for (status, retry_after, took) in join_all(asked).await {
+            refused += usize::from(status == 503);
+            assert!(status == 200 || (status, &*retry_after) == (503, "5"), "{status} {retry_after}");
+            assert!(took < secs(4), "{took:?}");
+        }
+        assert!(refused > 0, "not all can be moved so soon");
+        // The moves go on meanwhile.
+        for client in &mut clients {
+            until_so("it is served", async || client.get("/Items").await.status == 200).await;
+        }
+        assert_eq!(minted(world), CLIENTS);
+    })
+    .await;
 }

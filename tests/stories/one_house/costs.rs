@@ -116,7 +116,7 @@ async fn what_no_other_pod_needs_costs_nothing_and_the_rest_a_few_calls() {
         let add = "/Library/VirtualFolders?name=Shows&paths=/shows&refreshLibrary=false";
         table.row("a library", 10, async { assert_done(&root.post(add, Value::Null).await) }).await;
         table
-            .row("a deleted item", 2, async {
+            .row("a deleted item", 3, async {
                 assert_done(&act(&mut root, Method::DELETE, &format!("/Items/{FILM}")).await)
             })
             .await;

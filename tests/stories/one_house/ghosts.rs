@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::house;
 use crate::stories::{
-    migration::{drain::tell, plan, revocation::at_home},
+    migration::{plan, revocation::at_home},
     world::{Client, World, secs, story, until_so},
 };
 
@@ -50,7 +50,7 @@ async fn a_player_without_a_socket_is_seen_and_controlled_and_leaves_no_ghost() 
         assert_eq!(root.post(&format!("/Sessions/{id}/Message"), json!({"Text": "x"})).await.status, 204);
 
         // It moves while it plays, and the old pod lives on.
-        assert_eq!(tell(world, "/pods/main/a/drain").await.status, 202);
+        assert_eq!(world.proxy.post_admin("/pods/main/a/drain").await.status, 202);
         until_gone_from(world, "a", &device).await;
         plays(&mut radio, &film, 20 * MINUTE).await;
         let rows = rows_of(&mut root, &device).await;
@@ -87,16 +87,22 @@ async fn a_pod_that_only_hung_keeps_no_ghost() {
     .await;
 }
 
+/// A player at a live channel of a pod, which drains; and its report. Its channel would end with the pod's session.
+async fn at_live_channel_of_draining_pod(world: &World) -> (Client, Value) {
+    let film = world.cluster.add_film("Long", TWO_HOURS);
+    let mut radio = at_home(world, "alice", "a").await;
+    let report = json!({"ItemId": film, "PositionTicks": 0, "LiveStreamId": "tuner_1"});
+    assert_eq!(radio.post("/Sessions/Playing", report.clone()).await.status, 204);
+    assert_eq!(world.proxy.post_admin("/pods/main/a/drain").await.status, 202);
+    until_so("it lives elsewhere", async || world.home(&radio.get("/Users/Me").await) != "a").await;
+    (radio, report)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_channel_keeps_its_session_until_it_is_stopped() {
     story(house(), async |world| {
-        let film = world.cluster.add_film("Long", TWO_HOURS);
-        let mut radio = at_home(world, "alice", "a").await;
+        let (mut radio, report) = at_live_channel_of_draining_pod(world).await;
         let device = radio.device.clone().expect("a device");
-        let report = json!({"ItemId": film, "PositionTicks": 0, "LiveStreamId": "tuner_1"});
-        assert_eq!(radio.post("/Sessions/Playing", report.clone()).await.status, 204);
-        assert_eq!(tell(world, "/pods/main/a/drain").await.status, 202);
-        until_so("it lives elsewhere", async || world.home(&radio.get("/Users/Me").await) != "a").await;
         assert!(world.pod("a").session_devices().contains(&device), "its channel would end");
         assert_eq!(radio.post("/Sessions/Playing/Stopped", report).await.status, 204);
         until_gone_from(world, "a", &device).await;
@@ -107,14 +113,9 @@ async fn a_live_channel_keeps_its_session_until_it_is_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_that_never_was_on_the_old_pod_keeps_no_ghost_there() {
     story(house(), async |world| {
-        let film = world.cluster.add_film("Long", TWO_HOURS);
-        let mut radio = at_home(world, "alice", "a").await;
+        let (mut radio, report) = at_live_channel_of_draining_pod(world).await;
         let device = radio.device.clone().expect("a device");
         // Its channel keeps the session on the old pod, and so it has a socket before that ends.
-        let report = json!({"ItemId": film, "PositionTicks": 0, "LiveStreamId": "tuner_1"});
-        assert_eq!(radio.post("/Sessions/Playing", report.clone()).await.status, 204);
-        assert_eq!(tell(world, "/pods/main/a/drain").await.status, 202);
-        until_so("it lives elsewhere", async || world.home(&radio.get("/Users/Me").await) != "a").await;
         let mut socket = radio.socket("/socket").await.expect("a socket");
         assert!(world.pod("a").session_devices().contains(&device), "its channel would end");
         assert_eq!(radio.post("/Sessions/Playing/Stopped", report).await.status, 204);

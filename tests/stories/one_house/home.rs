@@ -6,10 +6,7 @@ use jellypin::pod::State;
 use serde_json::json;
 
 use super::devices_of;
-use crate::stories::{
-    migration::drain::tell,
-    world::{Client, Plan, Proxy, World, story, until, until_so},
-};
+use crate::stories::world::{Client, Plan, Proxy, World, story, until, until_so};
 
 const DEVICES: usize = 8;
 
@@ -110,7 +107,7 @@ async fn a_drain_moves_a_user_whole() {
     story(plan(), async |world| {
         let mut devices = devices_of(world, "alice", DEVICES).await;
         let home = home_of(world, &mut devices[0]).await;
-        assert_eq!(tell(world, &format!("/pods/main/{home}/drain")).await.status, 202);
+        assert_eq!(world.proxy.post_admin(&format!("/pods/main/{home}/drain")).await.status, 202);
         until_so("everybody has left", async || {
             world.proxy.sessions().known.of_pod(&world.proxy.pod(&home)).is_empty()
         })

@@ -1,6 +1,5 @@
 //! Replicas agree where a user lives, and none of them moves whom another one knows to be busy.
 
-use http::Method;
 use jellypin::{
     pod::State,
     sessions::{SessionLookup, session::MoveReason},
@@ -14,7 +13,7 @@ use super::{
 use crate::stories::{
     redis_server::RedisServer,
     replicas::{self, known_replica, replica, until_up},
-    world::{Client, Plan, Proxy, World, body_of, story, until, until_so},
+    world::{Client, Plan, Proxy, World, story, until, until_so},
 };
 
 /// Pods whose users each live on one of them.
@@ -38,10 +37,12 @@ fn moved_by(proxy: &Proxy, client: &Client) -> MoveReason {
     }
 }
 
-async fn tell(proxy: &Proxy, path: &str) {
-    let mut operator = proxy.operators();
-    let request = operator.request(Method::POST, path);
-    assert_eq!(operator.send(request, body_of("")).await.expect("an answer").status, 202, "{path}");
+/// Waits until both replicas know that the user lives on this pod.
+async fn until_replicas_agree(world: &World, other: &Proxy, user: &str, home: &str) {
+    until("the replicas agree", || {
+        [&world.proxy, other].iter().all(|proxy| home_at(world, proxy, user).as_deref() == Some(home))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,10 +64,7 @@ async fn a_replica_that_has_just_started_brings_no_user_back() {
         tablet.log_in("alice").await;
         let mut through_both = tablet.moved_to(&world.proxy);
         until_at_home(world, &mut through_both, &home).await;
-        until("the replicas agree", || {
-            [&world.proxy, &other].iter().all(|proxy| home_at(world, proxy, "alice").as_ref() == Some(&home))
-        })
-        .await;
+        until_replicas_agree(world, &other, "alice", &home).await;
         assert_eq!((home_of(world, &mut tablet).await, home_of(world, &mut phone).await), (home.clone(), home));
         assert_eq!(moved_by(&world.proxy, &phone), MoveReason::HomeGone, "nothing has moved it since");
         assert_eq!(moved_by(&other, &tablet), MoveReason::User);
@@ -88,15 +86,12 @@ async fn a_replica_follows_a_user_whom_another_one_has_moved() {
         assert_eq!(home_of(world, &mut phone.moved_to(&other)).await, first);
         assert_eq!(home_at(world, &other, "alice"), Some(first.clone()));
         // Only one replica drains the pod, so the other one holds it fit all the time.
-        tell(&world.proxy, &format!("/pods/main/{first}/drain")).await;
+        assert_eq!(world.proxy.post_admin(&format!("/pods/main/{first}/drain")).await.status, 202);
         until_so("she has moved", async || home_of(world, &mut phone).await != first).await;
         let home = home_of(world, &mut phone).await;
-        tell(&world.proxy, &format!("/pods/main/{first}/undrain")).await;
+        assert_eq!(world.proxy.post_admin(&format!("/pods/main/{first}/undrain")).await.status, 202);
         until_at_home(world, &mut tablet, &home).await;
-        until("the replicas agree", || {
-            [&world.proxy, &other].iter().all(|proxy| home_at(world, proxy, "alice").as_ref() == Some(&home))
-        })
-        .await;
+        until_replicas_agree(world, &other, "alice", &home).await;
         assert_eq!(moved_by(&world.proxy, &phone), MoveReason::Drain, "nothing has moved it since");
         assert_eq!(moved_by(&other, &tablet), MoveReason::User);
     })
@@ -142,7 +137,7 @@ async fn no_replica_moves_whom_another_one_knows_to_be_busy() {
         }
         let mut radio = radio.expect("a user of the leader");
         for proxy in [&world.proxy, &other] {
-            tell(proxy, &format!("/pods/main/{leader}/drain?when=idle")).await;
+            assert_eq!(proxy.post_admin(&format!("/pods/main/{leader}/drain?when=idle")).await.status, 202);
         }
         until_so("the idle one leaves", async || home_of(world, &mut radio).await != leader).await;
         for client in [&mut guest, &mut player] {

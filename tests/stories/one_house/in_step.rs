@@ -123,6 +123,10 @@ async fn a_large_edit_is_shown_by_every_pod_and_one_that_is_too_large_is_said() 
 async fn of_several_deleted_items_none_is_left_on_any_pod() {
     story(house(), async |world| {
         let mut root = administrator(world).await;
+        let doubled = ["Four", "Five"].map(|name| world.cluster.add_film(name, secs(60)));
+        for film in &doubled {
+            at_each(world, &item_path(world, film)).await;
+        }
         let films = ["One", "Two", "Three"].map(|name| world.cluster.add_film(name, secs(60)));
         // One pod has never heard of the first, which ends a deletion of several.
         let only = by_key(world, &world.pods[2]).get(&item_path(world, &films[1])).await;
@@ -132,7 +136,9 @@ async fn of_several_deleted_items_none_is_left_on_any_pod() {
         }
         let ids = films.join(",");
         assert_done(&act(&mut root, Method::DELETE, &format!("/Items?ids={ids}")).await);
-        for film in &films {
+        let [one, other] = &doubled;
+        assert_done(&act(&mut root, Method::DELETE, &format!("/Items?ids={one}&ids={other}")).await);
+        for film in films.iter().chain(&doubled) {
             until_each(world, "the film is gone", &item_path(world, film), |answer| answer.status == 404).await;
         }
     })

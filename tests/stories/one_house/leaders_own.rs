@@ -1,4 +1,4 @@
-//! What the leader keeps for itself is read and written there, whoever asks: tasks, logs, plug-ins to come, backups,
+//! What the leader keeps for itself is read and written there, for every user: tasks, logs, plug-ins to come, backups,
 //! recordings; and a pod that was never set up is nobody's.
 
 use http::Method;

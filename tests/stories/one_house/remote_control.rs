@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::stories::{
-    migration::{drain::tell, kill, plan, revocation::at_home, sockets::next_of, start_again},
+    migration::{kill, plan, revocation::at_home, sockets::next_of, start_again},
     redis_server::RedisServer,
     replicas::{self, replica, until_up},
     world::{Client, Proxy, Socket, World, body_of, story, until},
@@ -319,7 +319,7 @@ async fn a_drained_client_misses_no_message() {
         let mut alice = at_home(world, "alice", "a").await;
         let bob = at_home(world, "bob", "b").await;
         let bob = receiver(&world.proxy, bob).await;
-        assert_eq!(tell(world, "/pods/main/b/drain").await.status, 202);
+        assert_eq!(world.proxy.post_admin("/pods/main/b/drain").await.status, 202);
         for number in 0..40 {
             let text = format!("message {number}");
             assert_eq!(say(&mut alice, &bob, &text).await, 204);

@@ -14,10 +14,7 @@ use jellypin::pod::State;
 use serde_json::json;
 
 use super::{house, one_device_on_each};
-use crate::stories::{
-    migration::drain::tell,
-    world::{Client, World, body_of, elapse, story, until},
-};
+use crate::stories::world::{Client, World, body_of, elapse, story, until};
 
 const FILMS: usize = 6;
 const TWO_HOURS: Duration = Duration::from_secs(7200);
@@ -127,12 +124,12 @@ async fn disturb_in_turn(world: &World, (most, drains_too): (usize, bool), is_ov
             pod.start_again().await.expect("a pod starts again");
             kills += 1;
         } else {
-            assert_eq!(tell(world, &format!("/pods/main/{}/drain", pod.name())).await.status, 202);
+            assert_eq!(world.proxy.post_admin(&format!("/pods/main/{}/drain", pod.name())).await.status, 202);
             let there = || world.proxy.shared().clients_of(&world.proxy.pod(pod.name())).len();
             // The rest leaves while the pod takes clients again, or stays.
             let half = there() / 2;
             until("half of them have left", || is_over.load(Ordering::Relaxed) || there() <= half).await;
-            assert_eq!(tell(world, &format!("/pods/main/{}/undrain", pod.name())).await.status, 202);
+            assert_eq!(world.proxy.post_admin(&format!("/pods/main/{}/undrain", pod.name())).await.status, 202);
             drains += 1;
         }
         world.until_state(pod.name(), State::Ready).await;

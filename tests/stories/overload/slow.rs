@@ -20,7 +20,7 @@ async fn starve(world: &World, what: &str, starved: Machine, crowd: Crowd) {
     elapse(for_long() / 4).await;
     let calm = crowd.looked();
     let before = Standing::of(world).await;
-    // A process whose code is cold has to compile it anew.
+    // A process whose code is cold has to compile it again.
     world.pod("a").run_on(None);
     world.pod("a").run_on(Some(starved));
     elapse(for_long()).await;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::{ask, assert_no_secret, log_in, until_at_least};
+use super::{assert_no_secret, get_user_by_token, log_in, until_at_least};
 use crate::stories::world::{Client, Program, World, story};
 
 const USERS: usize = 8;
@@ -23,7 +23,7 @@ async fn a_restarted_proxy_sends_every_client_straight_home() {
         }
         world.restart(|_| {}).await;
         for (token, home, user, device) in &clients {
-            let first = ask(world.client().without_cookies(), token).await;
+            let first = get_user_by_token(world.client().without_cookies(), token).await;
             assert_eq!((first.status, world.saw(&first)), (200, vec![home.as_str()]), "no other pod was asked");
             assert_no_secret(&fs::read(file_of(world)).expect("the file"), &[token, user, device]);
         }
@@ -47,7 +47,7 @@ async fn a_key_rotation_keeps_the_file() {
         for keys in [&[new, old][..], &[new]] {
             world.restart(|settings| settings.keys(keys)).await;
             for (token, home) in &clients {
-                let first = ask(world.client().without_cookies(), token).await;
+                let first = get_user_by_token(world.client().without_cookies(), token).await;
                 assert_eq!((first.status, world.saw(&first)), (200, vec![home.as_str()]), "under {keys:?}");
             }
         }
@@ -88,7 +88,7 @@ async fn a_killed_proxy_sends_every_client_straight_home() {
         first.ended().await;
         let mut second = program(world).await;
         for (token, home) in &clients {
-            let answer = ask(second.client().without_cookies(), token).await;
+            let answer = get_user_by_token(second.client().without_cookies(), token).await;
             assert_eq!((answer.status, world.saw(&answer)), (200, vec![home.as_str()]), "no other pod was asked");
         }
         assert!(!second.log().contains("moved aside"), "{}", second.log());
@@ -109,7 +109,7 @@ async fn a_corrupt_file_is_moved_aside() {
         fs::write(file_of(world), vec![0x5a; length]).expect("written");
         let mut second = program(world).await;
         assert_eq!(second.log().matches("moved aside").count(), 1, "{}", second.log());
-        assert_eq!(ask(second.client().without_cookies(), &token).await.status, 200);
+        assert_eq!(get_user_by_token(second.client().without_cookies(), &token).await.status, 200);
         second.signal("TERM");
         assert_eq!(second.ended().await.code(), Some(0));
         let aside = world.folder().join("state/pins.corrupt");

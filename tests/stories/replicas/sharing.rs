@@ -2,7 +2,9 @@
 
 use http::Method;
 
-use super::{KEYS, RedisServer, ask, assert_no_secret, log_in, lookups, plan, replica, until_up, until_written};
+use super::{
+    KEYS, RedisServer, assert_no_secret, get_user_by_token, log_in, lookups, plan, replica, until_up, until_written,
+};
 use crate::stories::world::{World, body_of, story, until};
 
 const USERS: usize = 8;
@@ -21,9 +23,9 @@ async fn a_client_is_known_to_the_other_replica_at_once() {
         }
         until("every token and device is shared", || redis.pins().len() == 2 * USERS).await;
         for (token, home) in &clients {
-            let first = ask(other.client().without_cookies(), token).await;
+            let first = get_user_by_token(other.client().without_cookies(), token).await;
             assert_eq!((first.status, world.saw(&first)), (200, vec![home.as_str()]), "no other pod was asked");
-            let second = ask(other.client().without_cookies(), token).await;
+            let second = get_user_by_token(other.client().without_cookies(), token).await;
             assert_eq!((second.status, world.saw(&second)), (200, vec![home.as_str()]));
         }
         assert_eq!(lookups(&other, "hit").await, USERS as f64, "Redis is asked once for each token");
@@ -47,7 +49,7 @@ async fn without_redis_a_replica_finds_the_home_by_asking() {
         let other = world.replica(|_| {}).await;
         for i in 0..USERS {
             let (token, home) = log_in(world, &format!("user{i}"), &format!("device {i}")).await;
-            let first = ask(other.client().without_cookies(), &token).await;
+            let first = get_user_by_token(other.client().without_cookies(), &token).await;
             assert_eq!((first.status, world.saw(&first).contains(&home.as_str())), (200, true));
         }
     })
@@ -78,7 +80,10 @@ async fn made_up_tokens_cost_redis_little() {
     let redis = RedisServer::start();
     story(plan(3, &redis), async |world| {
         for _ in 0..10 {
-            assert_eq!(ask(world.client().without_cookies(), "00000000000000000000000000000abc").await.status, 401);
+            assert_eq!(
+                get_user_by_token(world.client().without_cookies(), "00000000000000000000000000000abc").await.status,
+                401
+            );
         }
         // The memory lasts for seconds: one question, or two if the machine was slow.
         assert!((1.0..=2.0).contains(&lookups(&world.proxy, "miss").await));
@@ -99,10 +104,10 @@ async fn a_key_rotation_keeps_shared_entries() {
         super::until_at_least("three replicas", 3.0, async || both.metric("jellypin_replicas", &[]).await).await;
         let (token, home) = log_in(world, "alice", "sofa").await;
         until("the token and the device are shared", || redis.pins().len() == 2).await;
-        let answer = ask(both.client().without_cookies(), &token).await;
+        let answer = get_user_by_token(both.client().without_cookies(), &token).await;
         assert_eq!((answer.status, world.saw(&answer)), (200, vec![home.as_str()]), "found under the older key");
         until("the token is written under the newer key", || redis.pins().len() == 3).await;
-        let answer = ask(new.client().without_cookies(), &token).await;
+        let answer = get_user_by_token(new.client().without_cookies(), &token).await;
         assert_eq!((answer.status, lookups(&new, "hit").await), (200, 1.0), "found under the newer key");
     })
     .await;
@@ -119,7 +124,7 @@ async fn a_late_redis_gets_all_entries() {
         until_up(&world.proxy).await;
         until("the token and the device are shared", || redis.pins().len() == 2).await;
         let other = replica(world, |_| {}).await;
-        let answer = ask(other.client().without_cookies(), &token).await;
+        let answer = get_user_by_token(other.client().without_cookies(), &token).await;
         assert_eq!((answer.status, world.saw(&answer)), (200, vec![home.as_str()]));
     })
     .await;

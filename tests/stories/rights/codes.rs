@@ -7,7 +7,7 @@ use crate::stories::{
     world::{Client, World, story},
 };
 
-async fn begin(world: &World, device: &str) -> (Client, Value) {
+async fn initiate(world: &World, device: &str) -> (Client, Value) {
     let mut client = world.client().without_cookies().device(device);
     let begun = client.post("/QuickConnect/Initiate", json!({})).await;
     (client, begun.json())
@@ -20,7 +20,7 @@ async fn a_mint_never_approves_a_clients_code() {
         let other = if home == "a" { "b" } else { "a" };
         kill(world, &home).await;
         // From now on the pod's next code is the one that a television shows.
-        let (mut tv, begun) = begin(world, "tv").await;
+        let (mut tv, begun) = initiate(world, "tv").await;
         let code = begun["Code"].as_str().expect("a code").to_owned();
         world.pod(other).next_code(&code);
         assert_eq!(alice.get("/Users/Me").await.status, 200, "migrated, by another code");
@@ -47,7 +47,7 @@ async fn a_client_never_gets_a_mints_code() {
         world.pod(other).next_code("123456");
         assert_eq!(alice.get("/Users/Me").await.status, 200);
         world.pod(other).next_code("123456");
-        let (_, begun) = begin(world, "tv").await;
+        let (_, begun) = initiate(world, "tv").await;
         assert_ne!(begun["Code"], "123456");
         assert!(begun["Secret"].as_str().is_some_and(|secret| secret.len() == 64), "and still it is given one");
         start_again(world, &home).await;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fault_tables::doors::Doors;
 use futures_util::future::join_all;
 use tokio::task::JoinSet;
 
@@ -80,16 +81,8 @@ pub(super) struct Fleet {
 
 struct Common {
     is_over: AtomicBool,
-    doors: Vec<Door>,
+    doors: Doors,
     saw: Mutex<Saw>,
-}
-
-/// A proxy, as clients know it.
-struct Door {
-    address: SocketAddr,
-    /// How often it was killed.
-    kills: AtomicUsize,
-    is_dead: AtomicBool,
 }
 
 impl Fleet {
@@ -100,14 +93,9 @@ impl Fleet {
 
     /// The same beside another fleet of so many clients.
     pub(super) async fn start_from(beside: usize, clients: usize, work: Work, pace: Pace, at: &[Client]) -> Fleet {
-        let door = |client: &Client| Door {
-            address: client.address(),
-            kills: AtomicUsize::default(),
-            is_dead: AtomicBool::default(),
-        };
         let common = Arc::new(Common {
             is_over: AtomicBool::default(),
-            doors: at.iter().map(door).collect(),
+            doors: Doors::new(at.iter().map(Client::address)),
             saw: Mutex::default(),
         });
         let mut fleet =
@@ -148,14 +136,12 @@ impl Fleet {
 
     /// The proxy at this address is about to be killed.
     pub(super) fn dies(&self, address: SocketAddr) {
-        let door = self.common.door(address);
-        door.is_dead.store(true, Ordering::SeqCst);
-        door.kills.fetch_add(1, Ordering::SeqCst);
+        self.common.doors.dies(address);
     }
 
     /// The proxy at this address serves again.
     pub(super) fn lives(&self, address: SocketAddr) {
-        self.common.door(address).is_dead.store(false, Ordering::SeqCst);
+        self.common.doors.lives(address);
     }
 
     /// Ends the work.
@@ -172,10 +158,6 @@ impl Fleet {
 impl Common {
     fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
-    }
-
-    fn door(&self, address: SocketAddr) -> &Door {
-        self.doors.iter().find(|door| door.address == address).expect("a proxy of the fleet")
     }
 
     fn saw(&self) -> std::sync::MutexGuard<'_, Saw> {

@@ -117,19 +117,19 @@ async fn a_hangup_removes_and_adds_pods() {
         let fleet = Fleet::start(CLIENTS, Work::Everything, Pace::BRISK, &[proxy.client()]).await;
         let all = proxy.settings.clone();
         proxy.settings.remove_pod("a");
-        proxy.read_anew().await;
+        proxy.reload().await;
         proxy.until_pods(&["b", "c"]).await;
         fleet.until_all_went_on().await;
         world.pod("a").stop().await;
         fleet.until_all_went_on().await;
         // What is wrong changes nothing.
         proxy.settings.set("health.intervall", "\"1s\"");
-        proxy.read_anew().await;
+        proxy.reload().await;
         proxy.until_pods(&["b", "c"]).await;
         world.pod("a").start_again().await.expect("it starts");
         world.pod("a").until(|pod| pod.is_ready()).await;
         proxy.settings = all;
-        proxy.read_anew().await;
+        proxy.reload().await;
         proxy.until_state("a", State::Ready).await;
         world.pod("b").kill().await;
         fleet.until_all_went_on().await;

@@ -1,13 +1,10 @@
 //! All pods are restarted one after the other by one order, and no client notices.
 
 use super::*;
-use crate::stories::{
-    migration::drain::tell,
-    sync_play::{
-        Member,
-        drain::member_of,
-        outlives::{UNSEEN, hears_until, watch},
-    },
+use crate::stories::sync_play::{
+    Member,
+    drain::member_of,
+    outlives::{UNSEEN, hears_until, watch},
 };
 
 /// How long a roll of three pods may take.
@@ -42,12 +39,12 @@ async fn roll(world: &World, clients: usize, pace: Pace) {
     let began = Instant::now();
     let epochs = || ["a", "b", "c"].map(|pod| world.proxy.pod(pod).status().epoch);
     let (before, leader) = (epochs(), world.leader().await);
-    let begun = tell(world, "/roll").await;
+    let begun = world.proxy.post_admin("/roll").await;
     assert_eq!(
         (begun.status, begun.text()),
         (202, "3 pods are restarted one after the other; GET /roll shows how far\n")
     );
-    assert_eq!(tell(world, "/roll").await.status, 409, "it is under way");
+    assert_eq!(world.proxy.post_admin("/roll").await.status, 409, "it is under way");
     let page = until_over(world).await;
     assert_eq!(page["state"], "done", "{page}");
     assert_eq!(page["pods"][2]["name"], *leader, "the leader comes last: {page}");
@@ -95,7 +92,7 @@ async fn a_restart_that_no_probe_sees_is_one_all_the_same() {
     story(World::plan(2).with_api_key().probe_interval(secs(5)), async |world| {
         let epochs = || ["a", "b"].map(|pod| world.proxy.pod(pod).status().epoch);
         let before = epochs();
-        assert_eq!(tell(world, "/roll").await.status, 202);
+        assert_eq!(world.proxy.post_admin("/roll").await.status, 202);
         let page = until_over(world).await;
         assert_eq!(page["state"], "done", "{page}");
         assert!(before.iter().zip(epochs()).all(|(before, now)| *before != now), "each is a new process");
@@ -106,8 +103,8 @@ async fn a_restart_that_no_probe_sees_is_one_all_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_roll_stops_at_the_first_trouble() {
     story(started(quick_starters(World::plan(3)).with_api_key()).await, async |world| {
-        assert_eq!(tell(world, "/roll?pool=other").await.status, 404);
-        assert_eq!(tell(world, "/roll").await.status, 202);
+        assert_eq!(world.proxy.post_admin("/roll?pool=other").await.status, 404);
+        assert_eq!(world.proxy.post_admin("/roll").await.status, 202);
         until_so("the first pod restarts", async || roll_page(world).await["pods"][0]["step"] == "restarts").await;
         let page = roll_page(world).await;
         let name = |number: usize| page["pods"][number]["name"].as_str().expect("a name").to_owned();
@@ -122,7 +119,7 @@ async fn a_roll_stops_at_the_first_trouble() {
         assert_eq!(page["pods"][2]["step"], "waits", "the others stay as they are");
         assert_eq!(world.proxy.pod(&third).status().state, State::Ready);
         world.until_state(&first, State::Ready).await;
-        let refused = tell(world, "/roll").await;
+        let refused = world.proxy.post_admin("/roll").await;
         let words = format!("not restarted: {second} is not ready; all pods must be\n");
         assert_eq!((refused.status, refused.text()), (409, &*words));
     })
@@ -140,7 +137,7 @@ async fn two_replicas_do_not_roll_at_once() {
             let request = operator.request(http::Method::POST, "/roll");
             operator.send(request, crate::stories::world::body_of("")).await.expect("an answer")
         };
-        assert_eq!(tell(world, "/roll").await.status, 202);
+        assert_eq!(world.proxy.post_admin("/roll").await.status, 202);
         let refused = order().await;
         let words = "not restarted: another replica restarts them already; its GET /roll shows how far\n";
         assert_eq!((refused.status, refused.text()), (409, words));

@@ -108,6 +108,27 @@ async fn a_thousand_requests_wake_a_pod_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_sleeps_makes_no_request_to_another_one_a_second_attempt() {
+    let mut hooks = Hooks::start().await;
+    let mut world = started(quick_starters(World::plan(2).with_api_key())).await;
+    let (address, url) = (world.pod("b").address(), hooks.url.clone());
+    world.restart(|settings: &mut Settings| settings.pod_sleeps("b", address, &url, millis(300))).await;
+    story(world, async |world| {
+        assert_eq!(hooks.next().await, "sleep");
+        let (a, b) = (world.proxy.pod("a"), world.proxy.pod("b"));
+        until("it sleeps", || b.shown_state() == "asleep").await;
+        world.until_state("a", State::Ready).await;
+        let before = a.extra_calls.waited();
+        while a.extra_calls.try_draw() {}
+        let mut clients: Vec<_> = (0..60).map(|_| world.client()).collect();
+        let asked = clients.iter_mut().map(async |client| client.get("/Branding/Configuration").await.status);
+        assert!(join_all(asked).await.iter().all(|status| *status == 200));
+        assert_eq!(a.extra_calls.waited(), before, "nobody has drawn on what is for second attempts");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_is_used_stays_awake() {
     let mut hooks = Hooks::start().await;
     story(world(World::plan(1), &hooks, millis(600)).await, async |world| {

@@ -31,7 +31,7 @@ async fn known(plan: Plan) -> World {
     world
 }
 
-/// The proxy begins anew, and reads who is there now.
+/// The proxy restarts, and reads who is there now.
 async fn restarted(world: &mut World) {
     world.restart(|_| {}).await;
     until_known(world).await;
@@ -252,6 +252,79 @@ async fn the_ids_that_clients_know_outlive_the_proxy() {
         assert_eq!(me(&mut alice).await, id);
         let mut desk = world.client().without_cookies().device("desk");
         assert_eq!(desk.log_in("alice").await.json()["User"]["Id"], id);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_takes_anothers_name_does_not_become_that_user() {
+    let state = tempfile::tempdir().expect("a folder");
+    let plan = plan().hold(millis(300)).state_path(&state.path().to_string_lossy());
+    story(known(plan).await, async |world| {
+        world.cluster.add_user("mallory");
+        world.cluster.remove_user("bob");
+        restarted(world).await;
+        let (mut mallory, home) = client_of(world, "mallory", "sofa").await;
+        assert_eq!(home, "a");
+        let id = me(&mut mallory).await;
+        let rename = json!({"Name": "bob"});
+        for path in ["/Users", "/Users?userId={id}", "/users/{id}", "/%55sers/%FF/../{id}"] {
+            let answer = mallory.post(&path.replace("{id}", &id), rename.clone()).await;
+            assert_eq!((answer.status, world.saw(&answer).len()), (403, 0), "{path}");
+        }
+        let (mut root, _) = client_of(world, "root", "desk").await;
+        let own = me(&mut root).await;
+        assert_eq!(root.post(&format!("/Users/{own}"), json!({"Name": "Root"})).await.status, 204, "an administrator");
+
+        // Past the proxy a user may still do it.
+        let file = state.path().join("users-main.json");
+        let is_kept = || std::fs::read_to_string(&file).is_ok_and(|ids| ids.contains("mallory"));
+        until("the name is kept", is_kept).await;
+        let mut direct = world.client().without_cookies().device("direct").at(world.pod("a"));
+        direct.log_in("mallory").await;
+        assert_eq!(direct.post("/Users", rename).await.status, 204);
+        restarted(world).await;
+        let mut mallory = mallory.moved_to(&world.proxy);
+        assert_eq!(me(&mut mallory).await, id);
+        kill(world, "a").await;
+        assert_eq!(mallory.get("/Users/Me").await.status, 503, "there is another bob at the other server");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_is_approved_at_the_server_with_another_key() {
+    story(known(plan()).await, async |world| {
+        let is_leader = |world: &World| {
+            let shared = world.proxy.shared();
+            shared.pools[0].leader.current().is_some_and(|leader| &*leader.name == "b")
+        };
+        if !is_leader(world) {
+            kill(world, "a").await;
+            until("b leads", || is_leader(world)).await;
+            start_again(world, "a").await;
+        }
+        let mut phones = Vec::new();
+        for number in 0..50 {
+            let (phone, home) = client_of(world, "alice", &format!("phone {number}")).await;
+            phones.push(phone);
+            if home == "a" {
+                break;
+            }
+        }
+        let phone = phones.last_mut().expect("a phone");
+        assert!(is_leader(world));
+        let mut tv = world.client().without_cookies().device("tv");
+        let begun = tv.post("/QuickConnect/Initiate", json!({})).await.json();
+        let path = format!("/QuickConnect/Authorize?code={}", begun["Code"].as_str().expect("a code"));
+        let approved = phone.post(&path, json!({})).await;
+        assert_eq!((approved.status, approved.text()), (200, "true"));
+        let log_in = tv.post("/Users/AuthenticateWithQuickConnect", json!({"Secret": begun["Secret"]})).await;
+        assert_eq!(log_in.json()["User"]["Name"], "alice");
+        let key = world.cluster.api_key();
+        let names_key =
+            |seen: &jellyfin_sim::Seen| seen.header("authorization").is_some_and(|line| line.contains(&key));
+        assert!(!world.pod("b").seen().iter().any(names_key), "each server hears its own key alone");
     })
     .await;
 }

@@ -5,10 +5,7 @@ use jellypin::pod::State;
 
 use super::*;
 use crate::stories::{
-    migration::{
-        drain::{page, tell},
-        revocation::at_home,
-    },
+    migration::{drain::page, revocation::at_home},
     redis_server::RedisServer,
     world::{Plan, World, secs, story, until, until_so},
 };
@@ -19,7 +16,7 @@ async fn until_sessions(world: &World, pod: &str, count: u64) {
 }
 
 pub(super) async fn drain(world: &World, pod: &str, when: &str) {
-    assert_eq!(tell(world, &format!("/pods/main/{pod}/drain?when={when}")).await.status, 202);
+    assert_eq!(world.proxy.post_admin(&format!("/pods/main/{pod}/drain?when={when}")).await.status, 202);
 }
 
 /// A member whose home is this pod.
@@ -123,7 +120,7 @@ async fn an_idle_drain_keeps_the_leaders_groups() {
         until_sessions(world, "a", 0).await;
         // Where none begins, the lead goes with the last member.
         drain(world, "b", "idle").await;
-        assert_eq!(tell(world, "/pods/main/a/undrain").await.status, 202);
+        assert_eq!(world.proxy.post_admin("/pods/main/a/undrain").await.status, 202);
         are_together(&mut others).await;
         assert!(leads("b"));
         for member in &mut others {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::Method;
 use jellypin::{
     app::{self, App},
     config::{self, ProcessEnvironment},
@@ -19,7 +20,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::client::{Answer, Client, Sent};
+use super::client::{Answer, Client, Sent, body_of};
 use super::{DEADLINE, Settings, until};
 
 /// The longest time that a stop may take: the drain time-out of [`Settings`] and some air.
@@ -140,6 +141,13 @@ impl Proxy {
     /// Asks the admin API.
     pub(crate) async fn ask_admin(&self, path: &str) -> Answer {
         self.operators().get(path).await
+    }
+
+    /// Posts to the admin API.
+    pub(crate) async fn post_admin(&self, path: &str) -> Answer {
+        let mut operator = self.operators();
+        let request = operator.request(Method::POST, path);
+        operator.send(request, body_of("")).await.expect("an answer")
     }
 
     /// The sum of a metric's samples that bear all these labels.

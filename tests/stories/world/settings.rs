@@ -156,7 +156,7 @@ impl Default for Settings {
         settings.drain_timeout(secs(8));
         // Pods that start again get their whole share at once, so that few clients show where they go.
         settings.slow_start(millis(1));
-        // Most stories need clients on several pods, whoever their users are.
+        // Most stories need clients on several pods, also for one user.
         settings.spread_users(&["*"]);
         settings
     }

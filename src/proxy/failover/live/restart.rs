@@ -14,6 +14,7 @@ use crate::{
     affinity::pins::Kind,
     jellyfin::{
         client::{ApiCall, media},
+        endpoint,
         playlist::Name,
     },
     pod::{Pod, PodInstance},
@@ -144,8 +145,8 @@ impl StreamRestart {
         self.streams.identifier.with_context(&self.stream.saved_request, |ctx| {
             let own = ctx.keys.identity.token.as_deref()?;
             let token = attempt.token.as_ref().map_or(own, |token| token.as_str());
-            let call = media::open_live_stream(ctx.path, ctx.head.uri.query().unwrap_or_default(), token)?;
-            Some((call, Caller::of(ctx)))
+            let live = endpoint::live_channel(ctx.path, ctx.head.uri.query().unwrap_or_default(), &[])?;
+            Some((media::open_live_stream(&live, token), Caller::of(ctx)))
         })
     }
 

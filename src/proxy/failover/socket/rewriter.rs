@@ -92,7 +92,7 @@ impl MessageRewriter for SocketRewriter {
         self.shown_server.message_to_pod(&self.pod, text)
     }
 
-    fn heard(&self) {
+    fn on_pod_message(&self) {
         self.pod.vitals.record_life();
     }
 

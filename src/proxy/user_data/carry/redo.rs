@@ -1,4 +1,4 @@
-//! Does writes again whose pods are gone.
+//! Repeats a write on another pod if the pod that took it is gone.
 
 use std::time::{Duration, SystemTime};
 

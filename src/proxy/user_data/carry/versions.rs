@@ -20,11 +20,11 @@ use crate::{
     },
 };
 
-/// How often the source is asked for the versions. Then the others hear of the item alone.
+/// How often the source is asked for the versions. After that the other pods get the item alone.
 const MOST_QUESTIONS: u32 = 4;
 
-/// Lets the other pods hear of the versions that the source has marked with the item, before they
-/// hear of that. `false`: the source is asked again later, and may be gone.
+/// Records the versions that the source has marked with the item, so that the other pods get these
+/// before the item. `false`: the source did not answer, may be gone, and is asked again later.
 pub(super) async fn record<P: PodCalls>(carrier: &Carrier<P>, user: UserKey, round: &Round, newest: &Row) -> bool {
     let Some((source, at)) = round.finished.filter(|_| newest.has_ended() && !newest.is_folder()) else { return true };
     let versions = {

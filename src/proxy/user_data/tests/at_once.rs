@@ -40,7 +40,7 @@ async fn devices_write(seed: u64, devices: usize, (kills, moves): (bool, bool)) 
         }
     };
     let devices: Vec<_> = (0..devices).map(|number| tokio::spawn(device(number))).collect();
-    // What other users write reads this one's rows anew.
+    // What other users write makes a pod read this one's rows again.
     let others = tokio::spawn(others_write(pods.clone(), items));
     let mover = moves.then(|| tokio::spawn(sessions_move(carrier.clone(), pods.clone(), items)));
     for device in devices {
@@ -70,13 +70,16 @@ async fn devices_write(seed: u64, devices: usize, (kills, moves): (bool, bool)) 
 }
 
 /// A session comes to a pod again and again, which hears what the session has long played.
-async fn sessions_move(carrier: Arc<Carrier<Pods>>, pods: Pods, items: u64) {
+pub(super) async fn sessions_move(carrier: Arc<Carrier<Pods>>, pods: Pods, items: u64) {
     for _ in 0..15 {
         let (pod, item, at) = {
             let mut model = pods.0.lock();
             let pod = model.draw(3) as usize;
             (pod, id(model.draw(items)), model.instance(pod))
         };
+        if !pods.0.lock().seems_alive(pod) {
+            continue;
+        }
         carrier.admit(user(), at, Access::All).await;
         let replaying = pods.clone();
         let replay = async move {
@@ -147,7 +150,7 @@ async fn one_device_and_its_pod_dies(seed: u64) {
 
 /// Other users write the same items now and then: a pod that saves one user's row of an item reads
 /// those of all users from the database.
-async fn others_write(pods: Pods, items: u64) {
+pub(super) async fn others_write(pods: Pods, items: u64) {
     for _ in 0..150 {
         {
             let mut model = pods.0.lock();

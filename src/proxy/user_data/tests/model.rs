@@ -51,6 +51,8 @@ pub(super) struct ModelPod {
     pub(super) id: PodId,
     pub(super) epoch: u32,
     pub(super) is_alive: bool,
+    /// It has died, and nobody has noticed yet.
+    pub(super) is_missed: bool,
     /// Its machine is suspended while it is not alive, and it keeps its memory.
     pub(super) sleeps: bool,
     pub(super) hangs: bool,
@@ -73,7 +75,15 @@ impl Model {
         let pod = |number: usize| {
             let config = PodConfig { name: format!("{number}"), authority: "h:1".into(), ..Default::default() };
             let id = Pod::new(&"pool".into(), &config).id;
-            ModelPod { id, epoch: 1, is_alive: true, sleeps: false, hangs: false, memory: HashMap::new() }
+            ModelPod {
+                id,
+                epoch: 1,
+                is_alive: true,
+                is_missed: false,
+                sleeps: false,
+                hangs: false,
+                memory: HashMap::new(),
+            }
         };
         let pods = (0..pods).map(pod).collect();
         Arc::new(Mutex::new(Model { pods, seed: seed | 1, ..Model::default() }))
@@ -94,6 +104,24 @@ impl Model {
     pub(super) fn at(&mut self, instance: PodInstance) -> Option<usize> {
         let pod = self.pods.iter().position(|pod| pod.id == instance.pod)?;
         (self.pods[pod].is_alive && self.pods[pod].epoch == instance.epoch.0).then_some(pod)
+    }
+
+    /// Ends the pod's process, which nobody has noticed yet.
+    pub(super) fn kill(&mut self, pod: usize) {
+        let pod = &mut self.pods[pod];
+        (pod.is_alive, pod.is_missed) = (false, true);
+        pod.memory.clear();
+    }
+
+    /// Another process of the pod comes up.
+    pub(super) fn start_again(&mut self, pod: usize) {
+        let pod = &mut self.pods[pod];
+        (pod.is_alive, pod.epoch) = (true, pod.epoch + 1);
+    }
+
+    /// Whether the proxy takes it to be alive.
+    pub(super) fn seems_alive(&self, pod: usize) -> bool {
+        self.pods[pod].is_alive || self.pods[pod].is_missed
     }
 
     /// The row in the pod's memory, read from the database at first.
@@ -240,10 +268,11 @@ impl PodCalls for Pods {
         let model = self.0.lock();
         let view = |(number, pod): (usize, &ModelPod)| PodView {
             instance: model.instance(number),
-            is_alive: pod.is_alive,
+            is_alive: pod.is_alive || pod.is_missed,
             sleeps: pod.sleeps,
         };
-        model.pods.iter().enumerate().filter(|(_, pod)| pod.is_alive || pod.sleeps).map(view).collect()
+        let may_have_rows = |pod: &ModelPod| pod.is_alive || pod.is_missed || pod.sleeps;
+        model.pods.iter().enumerate().filter(|(_, pod)| may_have_rows(pod)).map(view).collect()
     }
 
     type Permit = ();

@@ -34,8 +34,10 @@ fn what_is_done_again_while_a_client_writes_is_told_once() {
         let mut told = Vec::new();
         while let Plan::Work(rounds) = ledger.plan(user(), &pods, now, false) {
             for round in rounds {
-                if round.settling.is_some() {
-                    ledger.pair(user(), item).expect("the pair").compared(round.generation, true);
+                let pair = ledger.pair(user(), item).expect("the pair");
+                match round.rewrites {
+                    Some(doubts) => pair.rewritten(doubts),
+                    None => pair.compared(&round, true),
                 }
                 for pod in round.targets {
                     assert!(ledger.begin_telling(user(), item, pod, Some(round.generation)) != TellPermit::Stale);

@@ -1,4 +1,4 @@
-//! One pair of user and item: what was written of it, and which pods have heard of it.
+//! One pair of user and item: what was written, and which pods have it.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use crate::{
     proxy::user_data_state::round::{Generation, OwnedAct, Owner, Owners, Round, Settling},
 };
 
-/// How often the other pods hear of progress, while the user is seen on several of them.
+/// How often the other pods are told of progress, while the user is seen on several of them.
 const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 
 /// How long the pair of a film is kept after its last report.
@@ -42,16 +42,20 @@ pub(in crate::proxy) struct Pair {
     pub(super) told: Vec<(PodInstance, Generation)>,
     /// When the pods behind are to be told. `None`: at the next stop, move or read.
     pub(super) due: Option<Instant>,
+    /// All pods there were told, so that what was due is done.
+    pub(super) is_all_told: bool,
     pub(super) late: Vec<Late>,
     /// When the pods of the writes are asked again, and how often that has failed.
     pub(in crate::proxy) paused: Option<(Instant, u32)>,
     /// Pods that may have lost what a client wrote there.
     pub(super) doubtful: Vec<PodInstance>,
-    /// A pod that was behind has gone, and may have written its old row into the database before.
-    pub(in crate::proxy) is_overwritten: bool,
+    /// A pod that is gone may have written an old row into the database before.
+    is_overwritten: bool,
     /// How often the pods' rows are still compared, once all were told: pods wrote the row at the same
     /// time, or an old one.
-    pub(super) unsettled: u32,
+    unsettled: u32,
+    /// Counts what made rows doubtful: what is found out about them holds up to one of these.
+    doubts: u64,
     /// The generation of the newest mark that changed a folder's children too.
     pub(super) children: Generation,
     /// The newest generation that was carried to the item's other versions.
@@ -83,11 +87,13 @@ impl Pair {
             acts: Vec::new(),
             told: Vec::new(),
             due: None,
+            is_all_told: false,
             late: Vec::new(),
             paused: None,
             doubtful: Vec::new(),
             is_overwritten: false,
             unsettled: 0,
+            doubts: 0,
             children: 0,
             versions: 0,
             position: None,
@@ -122,6 +128,10 @@ impl Pair {
         if write.act.reaches_children() {
             self.children = owner.generation;
         }
+        // What is written from now on is due by itself: a report of progress is not.
+        if std::mem::take(&mut self.is_all_told) {
+            self.due = None;
+        }
         let due = match (write.is_urgent, is_on_several) {
             (true, _) => Some(now),
             (false, true) => Some(now + PROGRESS_EVERY),
@@ -150,12 +160,8 @@ impl Pair {
         }
     }
 
-    pub(super) fn told(&self, pod: PodInstance) -> Generation {
-        self.told.iter().find(|(at, _)| *at == pod).map_or(0, |(_, generation)| *generation)
-    }
-
     pub(super) fn set_told(&mut self, pod: PodInstance, generation: Generation) {
-        let generation = generation.max(self.told(pod));
+        let generation = generation.max(told(&self.told, pod));
         self.told.retain(|(at, _)| *at != pod);
         self.told.push((pod, generation));
         self.late.retain(|late| late.pod != pod);
@@ -178,27 +184,37 @@ impl Pair {
 
     /// Whether another pod has written what this one was not told.
     pub(super) fn is_behind(&self, pod: PodInstance) -> bool {
-        self.owners.newest_but(pod) > self.told(pod)
+        self.owners.newest_but(pod) > told(&self.told, pod)
     }
 
     /// A pod may have written an old row, or a part of a new one. Another pod that saves any user's row
     /// of the item then reads it, and keeps it in place of the newest.
     pub(in crate::proxy) fn unsettle(&mut self) {
         self.unsettled = COMPARED;
+        self.doubts += 1;
     }
 
-    /// The rows of all pods were compared, as they were written up to a generation: they are equal, or
+    /// A pod that is gone, or does not say, may have written an old row into the database.
+    pub(in crate::proxy) fn overwrite(&mut self) {
+        self.is_overwritten = true;
+        self.unsettle();
+    }
+
+    /// The row was written into the database once more. What was overwritten meanwhile is still so.
+    pub(in crate::proxy) fn rewritten(&mut self, doubts: u64) {
+        self.is_overwritten &= self.doubts != doubts;
+        self.paused = None;
+    }
+
+    /// The rows of all pods were compared, as they were when the round was planned: they are equal, or
     /// those that differed were told.
-    pub(in crate::proxy) fn compared(&mut self, generation: Generation, are_equal: bool) {
-        if self.written != generation {
+    pub(in crate::proxy) fn compared(&mut self, round: &Round, are_equal: bool) {
+        let is_about_now = round.settling.as_ref().is_some_and(|settling| settling.doubts == self.doubts);
+        if self.written != round.generation || !is_about_now {
             return;
         }
         self.unsettled = if are_equal { 0 } else { self.unsettled.saturating_sub(1) };
         self.paused = None;
-    }
-
-    pub(super) fn is_late(&self, pod: PodInstance) -> bool {
-        self.late.iter().any(|late| late.pod == pod)
     }
 
     pub(super) fn set_late(&mut self, pod: PodInstance, now: Instant) {
@@ -221,16 +237,16 @@ impl Pair {
     pub(super) fn last_round(&self, item: Id, alive: Vec<PodInstance>) -> Option<Round> {
         let first = *alive.first()?;
         if self.is_overwritten {
-            return Some(Round::rewriting(item, self.written, first));
+            return Some(Round::rewriting(item, self.written, first, self.doubts));
         }
         let acts = || self.acts.iter().map(|act| act.act.clone()).collect();
-        let settling = || Settling { acts: acts(), pods: alive };
+        let settling = || Settling { acts: acts(), pods: alive, doubts: self.doubts };
         (self.unsettled > 0).then(|| Round::settling(item, self.written, &self.owners, settling()))
     }
 
-    /// All pods have heard of everything.
+    /// All pods have all writes.
     pub(super) fn forget_acts(&mut self) {
-        self.due = None;
+        (self.due, self.is_all_told) = (None, false);
         self.owners = Owners::default();
         self.acts.clear();
         self.told.clear();
@@ -250,7 +266,12 @@ impl Pair {
     }
 }
 
-/// The fields that were written, as far as some pod may not have heard of it.
+/// What a pod was told last.
+fn told(all: &[(PodInstance, Generation)], pod: PodInstance) -> Generation {
+    all.iter().find(|(at, _)| *at == pod).map_or(0, |(_, generation)| *generation)
+}
+
+/// The written fields that some pod may not have yet.
 pub(in crate::proxy) fn written_fields(pair: &Pair) -> Fields {
     pair.owners.written()
 }

@@ -24,8 +24,10 @@ pub(super) struct User {
     pub(super) telling: Vec<(PodInstance, Id)>,
     /// Rows that are being read where they were written.
     pub(super) reading: Vec<Reading>,
-    /// The pods at the last look.
-    pub(super) pods: Vec<PodInstance>,
+    /// The pods that were there at the last look, and those that were let write since.
+    pods: Vec<PodInstance>,
+    /// Pods that were not there at the last look, and for which the task was woken.
+    woken: Vec<PodInstance>,
     /// Pods on which the user was seen since the entry was made.
     pub(super) seen: Vec<(PodInstance, Instant)>,
     pub(super) is_carried: bool,
@@ -63,6 +65,7 @@ impl User {
             telling: Vec::new(),
             reading: Vec::new(),
             pods: Vec::new(),
+            woken: Vec::new(),
             seen: Vec::new(),
             is_carried: false,
             changes: watch::Sender::new(()),
@@ -84,11 +87,47 @@ impl User {
         self.writing.iter().any(|writing| writing.may_be_of(pod, item)) || self.telling.contains(&(pod, item))
     }
 
+    /// Looks which pods there are. Returns whether one has gone that may have written into the
+    /// database that others share.
+    pub(super) fn look(&mut self, there: impl Iterator<Item = PodInstance>) -> bool {
+        let before = std::mem::replace(&mut self.pods, there.collect());
+        self.woken.retain(|pod| !self.pods.contains(pod));
+        before.iter().any(|pod| !pod.is_database() && !self.pods.contains(pod))
+    }
+
+    /// Whether the user's task is to look for this pod: once, since the pod may be gone for good.
+    pub(super) fn is_new_to_task(&mut self, pod: PodInstance) -> bool {
+        let is_new = !self.pods.contains(&pod) && !self.woken.contains(&pod);
+        if is_new {
+            self.woken.push(pod);
+        }
+        is_new
+    }
+
+    /// Whether clients may be writing this row, or the proxy is.
+    pub(super) fn is_under_way(writing: &[Writing], telling: &[(PodInstance, Id)], item: Id) -> bool {
+        writing.iter().any(|writing| writing.item.is_none_or(|of| of == item))
+            || telling.iter().any(|(_, of)| *of == item)
+    }
+
+    /// A client begins to write through a pod.
+    pub(super) fn begin_writing(&mut self, writing: Writing) {
+        self.note_writer(writing.pod);
+        self.writing.push(writing);
+    }
+
     /// A pod begins to be told of a row that clients may be writing on others.
     pub(super) fn begin_telling(&mut self, pod: PodInstance, item: Id) {
+        self.note_writer(pod);
         self.telling.push((pod, item));
         let concerned = self.writing.iter_mut().filter(|writing| writing.item.is_none_or(|of| of == item));
         concerned.for_each(|writing| writing.is_met = true);
+    }
+
+    fn note_writer(&mut self, pod: PodInstance) {
+        if !self.pods.contains(&pod) {
+            self.pods.push(pod);
+        }
     }
 
     pub(super) fn see(&mut self, pod: PodInstance, now: Instant) {
@@ -126,10 +165,7 @@ pub(in crate::proxy) fn lose_write(ledger: &mut Ledger, user: UserKey, ticket: T
     let Some(user) = ledger.users.get_mut(&user) else { return };
     let Some(lost) = user.writing.iter().find(|writing| writing.ticket == ticket) else { return };
     let concerned = user.pairs.iter_mut().filter(|(item, _)| lost.item.is_none_or(|lost| lost == **item));
-    for (_, pair) in concerned {
-        pair.is_overwritten = true;
-        pair.unsettle();
-    }
+    concerned.for_each(|(_, pair)| pair.overwrite());
 }
 
 /// Drops the pair that was written longest ago, of whichever user, unless the user has one of this

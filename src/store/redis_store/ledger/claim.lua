@@ -1,4 +1,4 @@
--- One replica's word on who holds a lease, as one step: looks, takes, takes over, mends the term, or renews.
+-- One replica's claim to a lease, as one step: looks, takes, takes over, mends the term, or renews.
 --
 -- KEYS  the lease (a hash that ends with it), and the record of the latest term (a hash that stays for 30 days after the last
 --       renewal)

@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use tokio::time::sleep;
-
+use crate::client::elapse;
 use crate::stage::Stage;
 
 /// Below the length of every file that is written.
@@ -15,10 +14,10 @@ const TRIED_AGAIN: u64 = 4;
 pub(super) async fn fill(stage: &mut Stage) -> String {
     let time = stage.lasts(2.0, 15.0);
     stage.proxies[0].process().limit_files(Some(FULL));
-    sleep(time).await;
+    elapse(time).await;
     let newcomer = stage.newcomer(0).await;
     stage.proxies[0].process().limit_files(None);
-    sleep(std::time::Duration::from_secs(TRIED_AGAIN)).await;
+    elapse(std::time::Duration::from_secs(TRIED_AGAIN)).await;
     // What waited in memory is written by now, and outlives the process and the pod.
     restart(stage).await;
     match newcomer {
@@ -47,7 +46,7 @@ pub(super) async fn start_without(stage: &mut Stage) -> String {
         proxy.start_without_disk().await;
         fleet.lives(proxy.address);
     }
-    sleep(time).await;
+    elapse(time).await;
     restart(stage).await;
     String::new()
 }

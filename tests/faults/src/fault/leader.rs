@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
-use crate::client::Client;
+use crate::client::{Client, elapse};
 use crate::stage::Stage;
 
 /// Between two televisions.
@@ -31,7 +30,7 @@ pub(super) async fn kill(stage: &mut Stage) -> String {
             // The phone may be logged out itself.
             None => drop(phone.log_in().await),
         }
-        sleep(REST).await;
+        elapse(REST).await;
     }
     let factor = stage.start_factor();
     stage.pods[LEADER].start_again(factor);

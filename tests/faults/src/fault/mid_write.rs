@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::Method;
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use crate::client::{Client, until};
+use crate::client::{Client, elapse, until};
 use crate::stage::Stage;
 
 /// Clients that log in one after the other.
@@ -45,7 +45,7 @@ pub(super) async fn kill_again_and_again(stage: &mut Stage) -> String {
         // Each time at another moment of the writing.
         let first = 1 + round as usize % 4;
         until("log-ins are answered", 30.0, async || answered.load(Ordering::Relaxed) >= first).await;
-        sleep(Duration::from_millis((round * 7) % 40)).await;
+        elapse(Duration::from_millis((round * 7) % 40)).await;
         {
             let (fleet, proxy) = (&stage.fleet, &mut stage.proxies[0]);
             fleet.dies(proxy.address);

@@ -3,26 +3,26 @@
 use std::time::Duration;
 
 use jellyfin_sim::{Cluster, Pod};
-use tokio::time::sleep;
 
+use crate::client::elapse;
 use crate::link::Mode;
 use crate::stage::Stage;
 
 async fn on_link(stage: &mut Stage, mode: Mode, time: Duration) -> usize {
     let victim = stage.victim().await;
     stage.links[victim].set(mode);
-    sleep(time).await;
+    elapse(time).await;
     stage.links[victim].set(Mode::Pass);
     victim
 }
 
 pub(super) async fn accept_slowly(stage: &mut Stage) -> String {
     let victim = stage.victim().await;
-    // What is connected already is not concerned, so that all connect anew.
+    // What is connected already is not concerned, so that all connect again.
     let (target, time) = (stage.pods[victim].address, stage.lasts(3.0, 15.0));
     stage.links[victim].set(Mode::SlowAccept(Duration::from_secs(2)));
     stage.links[victim].lead_to(target);
-    sleep(time).await;
+    elapse(time).await;
     stage.links[victim].set(Mode::Pass);
     String::new()
 }
@@ -31,7 +31,7 @@ pub(super) async fn half_open(stage: &mut Stage) -> String {
     let victim = stage.victim().await;
     stage.links[victim].forget_connections();
     // Nobody notices before jellypin's own bound of 15 s.
-    sleep(stage.lasts(16.0, 30.0)).await;
+    elapse(stage.lasts(16.0, 30.0)).await;
     String::new()
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn cut_off(stage: &mut Stage) -> String {
     let victim = stage.victim().await;
     stage.links[victim].set(Mode::Cut);
     let after = stage.until_state(victim, |state| state == "down").await;
-    sleep(stage.lasts(0.5, 10.0)).await;
+    elapse(stage.lasts(0.5, 10.0)).await;
     stage.links[victim].set(Mode::Pass);
     stage.until_state(victim, |state| state == "ready").await;
     format!("found out after {} ms", after.as_millis())
@@ -62,7 +62,7 @@ pub(super) async fn other_server(stage: &mut Stage) -> String {
     let victim = stage.victim().await;
     let stranger = Pod::builder(&Cluster::new()).name("stranger").start().await.expect("another server");
     stage.links[victim].lead_to(stranger.address());
-    sleep(stage.lasts(3.0, 15.0)).await;
+    elapse(stage.lasts(3.0, 15.0)).await;
     stage.links[victim].lead_to(stage.pods[victim].address);
     String::new()
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::time::sleep;
 
+use crate::client::elapse;
 use crate::proxy::Kind;
 use crate::stage::Stage;
 
@@ -17,7 +17,7 @@ pub(super) async fn kill(stage: &mut Stage) -> String {
     let victim = stage.victim().await;
     stage.pods[victim].kill();
     let after = stage.until_state(victim, |state| state == "down").await;
-    sleep(stage.lasts(1.0, 10.0)).await;
+    elapse(stage.lasts(1.0, 10.0)).await;
     start_again(stage, victim).await;
     found(stage, after)
 }
@@ -40,7 +40,7 @@ pub(super) async fn restart_all(stage: &mut Stage) -> String {
     for pod in 0..stage.pods.len() {
         stage.pods[pod].stop().await;
         start_again(stage, pod).await;
-        sleep(stage.lasts(1.0, 5.0)).await;
+        elapse(stage.lasts(1.0, 5.0)).await;
     }
     String::new()
 }
@@ -51,7 +51,7 @@ pub(super) async fn hang(stage: &mut Stage) -> String {
     let after = stage.until_state(victim, |state| state == "down").await;
     // Other proxies do not say when they have found it out.
     let gate = if stage.plan.kind == Kind::Jellypin { 0.5 } else { 8.0 };
-    sleep(stage.lasts(gate, 15.0).saturating_sub(after)).await;
+    elapse(stage.lasts(gate, 15.0).saturating_sub(after)).await;
     stage.pods[victim].signal(Signal::CONT);
     stage.until_state(victim, |state| state == "ready").await;
     found(stage, after)
@@ -60,7 +60,7 @@ pub(super) async fn hang(stage: &mut Stage) -> String {
 async fn control_for(stage: &mut Stage, on: &str, off: &str, time: Duration) -> String {
     let victim = stage.victim().await;
     stage.pods[victim].control(on).await;
-    sleep(time).await;
+    elapse(time).await;
     stage.pods[victim].control(off).await;
     String::new()
 }
@@ -74,7 +74,7 @@ pub(super) async fn starve(stage: &mut Stage) -> String {
     let time = stage.lasts(4.0, 20.0);
     stage.control_all("/cores?of=2").await;
     control_for(stage, "/cores?of=0.2", "/cores?of=2", time).await;
-    sleep(Duration::from_secs(1)).await;
+    elapse(Duration::from_secs(1)).await;
     stage.control_all("/cores?of=").await;
     String::new()
 }
@@ -87,7 +87,7 @@ pub(super) async fn fill_disk(stage: &mut Stage) -> String {
 async fn control_all_for(stage: &mut Stage, on: &str, off: &str, time: Duration) -> String {
     let before = sockets(stage).await;
     stage.control_all(on).await;
-    sleep(time).await;
+    elapse(time).await;
     stage.control_all(off).await;
     let after = sockets(stage).await;
     // The pods are alike, so moving helps nobody.

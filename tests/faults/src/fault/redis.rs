@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
-
+use crate::client::elapse;
 use crate::link::Mode;
 use crate::redis_server::RedisServer;
 use crate::stage::Stage;
@@ -15,7 +14,7 @@ fn server(stage: &mut Stage) -> &mut RedisServer {
 pub(super) async fn kill(stage: &mut Stage) -> String {
     let time = stage.lasts(2.0, 15.0);
     server(stage).kill();
-    sleep(time).await;
+    elapse(time).await;
     server(stage).start_again().await;
     String::new()
 }
@@ -23,14 +22,14 @@ pub(super) async fn kill(stage: &mut Stage) -> String {
 pub(super) async fn hang(stage: &mut Stage) -> String {
     let time = stage.lasts(2.0, 15.0);
     server(stage).hang(true);
-    sleep(time).await;
+    elapse(time).await;
     server(stage).hang(false);
     String::new()
 }
 
 pub(super) async fn flush(stage: &mut Stage) -> String {
     server(stage).command(&["FLUSHALL"]);
-    sleep(stage.lasts(1.0, 5.0)).await;
+    elapse(stage.lasts(1.0, 5.0)).await;
     String::new()
 }
 
@@ -38,7 +37,7 @@ pub(super) async fn flush(stage: &mut Stage) -> String {
 async fn commanded(stage: &mut Stage, breaks: &[&str], mends: &[&str]) -> String {
     let time = stage.lasts(2.0, 15.0);
     server(stage).command(breaks);
-    sleep(time).await;
+    elapse(time).await;
     server(stage).command(mends);
     String::new()
 }
@@ -53,7 +52,7 @@ pub(super) async fn read_only(stage: &mut Stage) -> String {
 
 async fn on_links(stage: &mut Stage, links: usize, mode: Mode) -> String {
     stage.redis_links.iter().take(links).for_each(|link| link.set(mode));
-    sleep(stage.lasts(2.0, 15.0)).await;
+    elapse(stage.lasts(2.0, 15.0)).await;
     stage.redis_links.iter().for_each(|link| link.set(Mode::Pass));
     String::new()
 }
@@ -68,7 +67,7 @@ pub(super) async fn cut_from_one(stage: &mut Stage) -> String {
 
 pub(super) async fn mix_types_up(stage: &mut Stage) -> String {
     server(stage).mix_types_up();
-    sleep(stage.lasts(1.0, 10.0)).await;
+    elapse(stage.lasts(1.0, 10.0)).await;
     server(stage).command(&["FLUSHALL"]);
     String::new()
 }
@@ -78,7 +77,7 @@ pub(super) async fn kill_replica(stage: &mut Stage) -> String {
     let (fleet, proxy) = (&stage.fleet, &mut stage.proxies[0]);
     fleet.dies(proxy.address);
     proxy.kill();
-    sleep(time).await;
+    elapse(time).await;
     proxy.start_again().await;
     fleet.lives(proxy.address);
     String::new()

@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::{SinkExt, StreamExt};
 use http::Method;
 use http_body_util::BodyExt;
 use jellyfin_sim::{BULK, FILM, bulk_bytes};
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
-use tokio_tungstenite::tungstenite::Message;
+use tokio::time::timeout;
 
 use super::{Common, lock};
-use crate::client::{Answer, Client, Failed, GIVES_UP, Socket, Undialled};
+use crate::client::{Answer, Client, Echo, Failed, GIVES_UP, Socket, Undialled, elapse, keep_alive};
 
 /// Before a client tries again what failed.
 const TRY_AGAIN: Duration = Duration::from_millis(300);
@@ -38,27 +36,26 @@ impl Worker {
 
     fn record_done(&self) {
         self.done.fetch_add(1, Ordering::Relaxed);
+        self.common.went_on.notify_waiters();
     }
 
     fn kills(&self) -> usize {
-        self.common.doors[self.door].kills.load(Ordering::SeqCst)
+        self.common.doors.kills(self.door)
     }
 
     /// Whether what failed just now met a dead proxy, or one that was killed since there had been so many `kills`. If so, the client
     /// calls the next proxy from now on, as through a load balancer.
     async fn met_dead_proxy(&mut self, kills: usize) -> bool {
-        if !self.common.doors[self.door].is_dead.load(Ordering::SeqCst) && self.kills() == kills {
-            return false;
-        }
+        let Some(next) = self.common.doors.past_dead(self.door, kills) else { return false };
         lock(&self.common.saw).met_dead_proxy += 1;
-        self.door = (self.door + 1) % self.common.doors.len();
-        self.client.call_at(self.common.doors[self.door].address);
-        sleep(TRY_AGAIN).await;
+        self.door = next;
+        self.client.call_at(self.common.doors.address(next));
+        elapse(TRY_AGAIN).await;
         true
     }
 
     /// Asks until a proxy is there that may answer, and says what came of it. A client that is logged out logs in again.
-    async fn ask(&mut self, method: Method, path: &str, body: Value) -> Option<Answer> {
+    async fn answer_to(&mut self, method: Method, path: &str, body: Value) -> Option<Answer> {
         let what = format!("{method} {}", path.split('?').next().unwrap_or_default());
         loop {
             let (kills, began, token) = (self.kills(), Instant::now(), self.client.person.token());
@@ -108,11 +105,11 @@ impl Worker {
                 2 => (Method::GET, "/System/Info", Value::Null),
                 _ => (Method::POST, "/Sessions/Playing/Progress", json!({"ItemId": FILM, "PositionTicks": 10})),
             };
-            match self.ask(method, path, body).await {
+            match self.answer_to(method, path, body).await {
                 Some(_) => self.record_done(),
-                None => sleep(TRY_AGAIN).await,
+                None => elapse(TRY_AGAIN).await,
             }
-            sleep(self.common.pace.rest).await;
+            elapse(self.common.pace.rest).await;
         }
     }
 
@@ -139,7 +136,7 @@ impl Worker {
                     });
                 }
             }
-            sleep(TRY_AGAIN).await;
+            elapse(TRY_AGAIN).await;
         }
     }
 
@@ -147,26 +144,14 @@ impl Worker {
     async fn talk_through(&self, mut socket: Socket) {
         let mut asked = Instant::now();
         while !self.is_over() && asked.elapsed() < GIVES_UP {
-            if socket.send(Message::text(r#"{"MessageType":"KeepAlive"}"#)).await.is_err() {
-                return;
-            }
-            let echo = async {
-                while let Some(Ok(message)) = socket.next().await {
-                    if message.to_text().is_ok_and(|text| text.contains("\"KeepAlive\"")) {
-                        return true;
-                    }
-                }
-                false
-            };
-            match timeout(SAY_AGAIN, echo).await {
-                // What a pod took with it to its grave is said again.
-                Err(_) => continue,
-                Ok(false) => return,
-                Ok(true) => {}
+            match keep_alive(&mut socket, SAY_AGAIN).await {
+                Echo::Lost => continue,
+                Echo::SocketEnded => return,
+                Echo::Came => {}
             }
             lock(&self.common.saw).record_good(asked.elapsed());
             self.record_done();
-            sleep(self.common.pace.rest).await;
+            elapse(self.common.pace.rest).await;
             asked = Instant::now();
         }
     }
@@ -188,7 +173,7 @@ impl Worker {
                 && !self.met_dead_proxy(kills).await
             {
                 self.record_broken_film(&what);
-                sleep(TRY_AGAIN).await;
+                elapse(TRY_AGAIN).await;
             }
         }
     }
@@ -221,7 +206,7 @@ impl Worker {
             if self.is_over() {
                 return Ok(());
             }
-            sleep(self.common.pace.piece).await;
+            elapse(self.common.pace.piece).await;
             *wished = Instant::now();
         }
     }
@@ -232,7 +217,7 @@ impl Worker {
         while !self.is_over() {
             if self.play_hls(&mut wished).await.is_none() && !self.is_over() {
                 self.record_broken_film("given up");
-                sleep(TRY_AGAIN).await;
+                elapse(TRY_AGAIN).await;
             }
         }
     }
@@ -242,31 +227,31 @@ impl Worker {
         let profile = json!({"TranscodingProfiles": [{"Type": "Video", "Protocol": "hls", "Container": "ts"}]});
         let path = format!("/Items/{FILM}/PlaybackInfo");
         let body = json!({"DeviceProfile": profile, "EnableDirectPlay": false});
-        let info = self.ask(Method::POST, &path, body).await?.json();
+        let info = self.answer_to(Method::POST, &path, body).await?.json();
         let url = info["MediaSources"][0]["TranscodingUrl"].as_str()?.to_owned();
         let report = json!({"ItemId": FILM, "PlaySessionId": info["PlaySessionId"], "PositionTicks": 0});
-        self.ask(Method::POST, "/Sessions/Playing", report.clone()).await?;
-        let master = self.ask(Method::GET, &url, Value::Null).await?.text();
+        self.answer_to(Method::POST, "/Sessions/Playing", report.clone()).await?;
+        let master = self.answer_to(Method::GET, &url, Value::Null).await?.text();
         let folder = &url[..url.find("master")?];
         let variant = master.lines().find(|line| line.starts_with("main"))?;
-        let main = self.ask(Method::GET, &format!("{folder}{variant}"), Value::Null).await?.text();
+        let main = self.answer_to(Method::GET, &format!("{folder}{variant}"), Value::Null).await?.text();
         for segment in main.lines().filter(|line| !line.starts_with('#')) {
             let mut tries = 0;
-            while self.ask(Method::GET, &format!("{folder}{segment}"), Value::Null).await.is_none() {
+            while self.answer_to(Method::GET, &format!("{folder}{segment}"), Value::Null).await.is_none() {
                 tries += 1;
                 if tries == TRIES {
                     return None;
                 }
-                sleep(TRY_AGAIN).await;
+                elapse(TRY_AGAIN).await;
             }
             lock(&self.common.saw).record_piece(wished.elapsed());
             self.record_done();
             if self.is_over() {
                 return Some(());
             }
-            sleep(self.common.pace.piece).await;
+            elapse(self.common.pace.piece).await;
             *wished = Instant::now();
         }
-        self.ask(Method::POST, "/Sessions/Playing/Stopped", report).await.map(|_| ())
+        self.answer_to(Method::POST, "/Sessions/Playing/Stopped", report).await.map(|_| ())
     }
 }

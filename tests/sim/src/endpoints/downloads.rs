@@ -3,13 +3,19 @@
 use http::StatusCode;
 use serde_json::json;
 
+use super::live_tv;
 use crate::answer::{Answer, Content};
 use crate::call::Call;
 use crate::files::{File, physical_file};
 use crate::library::{FILM_FILE, Item};
 
 /// `GET /Videos/{id}/stream[.ext]`: with `static=true` the file, else a transcode of unknown length; anonymous.
+/// What names a live stream needs it open here.
 pub(crate) fn stream(call: &Call) -> Answer {
+    if let Some(id) = call.query.get("LiveStreamId") {
+        let is_open = call.life().memory().live_streams.path(&id).is_some();
+        return if is_open { live_tv::endless() } else { Answer::error(StatusCode::NOT_FOUND) };
+    }
     if call.query.is_true("static") {
         return send(call);
     }

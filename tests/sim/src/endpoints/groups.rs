@@ -79,8 +79,7 @@ pub(crate) fn add_to_playlist(call: &Call) -> Answer {
 
 /// `DELETE /Playlists/{id}/Items?entryIds=`.
 pub(crate) fn remove_from_playlist(call: &Call) -> Answer {
-    let entries = call.query.joined("entryIds").unwrap_or_default();
-    let entries: Vec<String> = entries.split(',').filter_map(plain).collect();
+    let entries: Vec<String> = call.query.list("entryIds").into_iter().filter_map(plain).collect();
     with_entries(call, |row| row.members.retain(|member| !entries.contains(&member.entry)))
 }
 
@@ -109,5 +108,5 @@ fn with_entries(call: &Call, how: impl FnOnce(&mut ItemRow)) -> Answer {
 
 /// The items of `ids=`.
 fn ids(call: &Call) -> Vec<String> {
-    call.query.joined("ids").unwrap_or_default().split(',').filter_map(plain).collect()
+    call.query.list("ids").into_iter().filter_map(plain).collect()
 }

@@ -15,14 +15,19 @@ use crate::transcoding::LiveKey;
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 const SEGMENT: &str = "video/mp2t";
 
-/// `master.m3u8`: one variant, with the whole query repeated.
+/// `master.m3u8`: one variant, with the whole query repeated. That of a live stream is `live.m3u8`, and needs the stream open here.
 pub(crate) fn master(call: &Call) -> Answer {
     if Item::of(&call.guid(0)).is_none() {
         return Answer::error(StatusCode::NOT_FOUND);
     }
+    let stream = call.query.get("LiveStreamId");
+    if stream.as_ref().is_some_and(|id| call.life().memory().live_streams.path(id).is_none()) {
+        return Answer::error(StatusCode::NOT_FOUND);
+    }
+    let variant = if stream.is_some() { "live.m3u8" } else { "main.m3u8" };
     let text = format!(
         "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=400000,AVERAGE-BANDWIDTH=400000,VIDEO-RANGE=SDR,\
-         CODECS=\"avc1.42400C,mp4a.40.2\",RESOLUTION=320x180,FRAME-RATE=24\nmain.m3u8?{}\n",
+         CODECS=\"avc1.42400C,mp4a.40.2\",RESOLUTION=320x180,FRAME-RATE=24\n{variant}?{}\n",
         call.query.raw(),
     );
     Answer::sized(PLAYLIST, text).with("expires", "0")

@@ -36,8 +36,7 @@ pub(crate) fn delete(call: &Call) -> Answer {
 
 /// `DELETE /Items?ids=`.
 pub(crate) fn delete_many(call: &Call) -> Answer {
-    let ids = call.query.joined("ids").unwrap_or_default();
-    delete_all(call, &ids.split(',').filter_map(plain).collect::<Vec<_>>())
+    delete_all(call, &call.query.list("ids").into_iter().filter_map(plain).collect::<Vec<_>>())
 }
 
 fn delete_all(call: &Call, ids: &[String]) -> Answer {

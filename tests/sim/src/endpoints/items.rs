@@ -37,7 +37,7 @@ fn list_for(call: &Call, user: Option<String>) -> Answer {
         Ok(user) => user,
         Err(refusal) => return *refusal,
     };
-    let wanted = call.query.joined("ids").unwrap_or_default().to_lowercase().replace('-', "");
+    let wanted: Vec<String> = call.query.list("ids").into_iter().filter_map(plain).collect();
     if wanted.is_empty() && call.query.get("parentId").is_none() && !call.query.is_true("recursive") {
         return page(vec![view(settings), playlists(settings)], 2, 0);
     }
@@ -168,6 +168,19 @@ pub(crate) fn one(call: &Call) -> Answer {
 /// `GET /Users/{id}/Items/{item}`, the older form.
 pub(crate) fn one_of_user(call: &Call) -> Answer {
     item(call, Some(call.captured(0)), &call.guid(1))
+}
+
+/// `GET /Items/{id}/Ancestors?userId=`: the item's library, whether or not a user is named.
+pub(crate) fn ancestors(call: &Call) -> Answer {
+    if let Err(refusal) = reader(call, call.query.get("userId")) {
+        return *refusal;
+    }
+    let settings = call.settings();
+    match call.life().memory().caches.by_id(&call.life().shared.cluster, &call.guid(0)) {
+        Some(_) => Answer::json(&json!([view(settings)])),
+        None if call.guid(0) == VIEW => Answer::json(&json!([])),
+        None => Answer::problem(StatusCode::NOT_FOUND),
+    }
 }
 
 fn item(call: &Call, named: Option<&str>, id: &str) -> Answer {

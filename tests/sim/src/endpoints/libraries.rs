@@ -39,9 +39,7 @@ pub(crate) fn add(call: &Call) -> Answer {
     }
     let body = call.json();
     let mut options = property(&body, "LibraryOptions").cloned().unwrap_or_else(|| json!({"Enabled": true}));
-    let paths = call.query.joined("paths").unwrap_or_default();
-    let paths: Vec<Value> =
-        paths.split(',').filter(|path| !path.is_empty()).map(|path| json!({"Path": path})).collect();
+    let paths: Vec<Value> = call.query.list("paths").into_iter().map(|path| json!({"Path": path})).collect();
     if !paths.is_empty() {
         options["PathInfos"] = json!(paths);
     }

@@ -23,11 +23,14 @@ pub(crate) fn info(call: &Call) -> Answer {
         return Answer::problem(StatusCode::NOT_FOUND);
     };
     let play_session = random_guid();
-    let source = match item.kind {
-        Kind::Channel => live_tv::source(call, wants_opening(call)),
-        _ => source_of_file(call, &item, &play_session),
+    let sources = match item.kind {
+        Kind::Channel => match live_tv::sources(call, wants_opening(call)) {
+            Some(sources) => sources,
+            None => return Answer::error(StatusCode::NOT_FOUND),
+        },
+        _ => vec![source_of_file(call, &item, &play_session)],
     };
-    Answer::json(&json!({"MediaSources": [source], "PlaySessionId": play_session}))
+    Answer::json(&json!({"MediaSources": sources, "PlaySessionId": play_session}))
 }
 
 fn wants_opening(call: &Call) -> bool {

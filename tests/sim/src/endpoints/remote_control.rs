@@ -122,14 +122,15 @@ pub(crate) fn display(call: &Call) -> Answer {
 /// `POST /Sessions/{id}/Playing?playCommand=&itemIds=`.
 pub(crate) fn play(call: &Call) -> Answer {
     let command = call.query.get("playCommand").and_then(|command| named(&PLAY, &command));
-    let (Some(command), Some(items)) = (command, call.query.joined("itemIds")) else {
+    let items = call.query.list("itemIds");
+    let Some(command) = command.filter(|_| !items.is_empty()) else {
         return Answer::problem(StatusCode::BAD_REQUEST);
     };
     // A mix and a shuffle become a list here, which the player plays at once.
     let command = if matches!(command, "PlayInstantMix" | "PlayShuffle") { "PlayNow" } else { command };
     let cluster = &call.life().shared.cluster;
     let is_there = |id: &String| call.life().memory().caches.by_id(cluster, id).is_some();
-    let items: Vec<String> = items.split(',').filter_map(plain).filter(is_there).collect();
+    let items: Vec<String> = items.into_iter().filter_map(plain).filter(is_there).collect();
     let controller = call.user().map_or(NOBODY, |user| &user.id);
     let mut data = json!({"ItemIds": items, "PlayCommand": command, "ControllingUserId": controller});
     for (parameter, name) in [

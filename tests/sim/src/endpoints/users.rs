@@ -148,6 +148,34 @@ pub(crate) fn create(call: &Call) -> Answer {
     }
 }
 
+/// `POST /Users?userId=` and `POST /Users/{id}` (`UpdateUser`): users may rename themselves, administrators anybody.
+pub(crate) fn update(call: &Call) -> Answer {
+    let named = call.captured.first().cloned().or_else(|| call.query.get("userId"));
+    if let Some(named) = named.as_ref().filter(|named| plain(named).is_none()) {
+        return Answer::invalid("userId", named);
+    }
+    let own = call.user().map(|user| user.id.clone());
+    let id = named.and_then(|id| plain(&id)).or_else(|| own.clone()).unwrap_or_default();
+    let Some(before) = call.life().shared.cluster.read(|database| database.user(&id).map(|user| user.name.clone()))
+    else {
+        return Answer::problem(StatusCode::NOT_FOUND);
+    };
+    if own.as_ref() != Some(&id) && !call.is_administrator() {
+        return Answer::json_with(StatusCode::FORBIDDEN, &json!("User update not allowed."));
+    }
+    let Some(name) = call.property("Name").and_then(|name| name.as_str().map(str::to_owned)) else {
+        return Answer::problem(StatusCode::BAD_REQUEST);
+    };
+    let is_taken = call.life().shared.cluster.change(|database| {
+        let is_taken = !name.eq_ignore_ascii_case(&before) && database.user_by_name(&name).is_some();
+        if let Some(user) = database.user_mut(&id).filter(|_| !is_taken) {
+            user.name = name;
+        }
+        is_taken
+    });
+    if is_taken { Answer::error(StatusCode::BAD_REQUEST) } else { Answer::no_content() }
+}
+
 /// `DELETE /Users/{id}`: the user, and the tokens that this pod knows.
 pub(crate) fn delete(call: &Call) -> Answer {
     let id = call.guid(0);

@@ -210,7 +210,7 @@ impl PodBuilder {
         self
     }
 
-    /// Whether the pod is of the build with one catalogue writer: the first pod of the cluster writes, then whoever asks first
+    /// Whether the pod is of the build with one catalogue writer: the first pod of the cluster writes, then the one that asks first
     /// after its end. Its folders are shared, and its server id is that of all.
     pub fn single_writer(mut self, on: bool) -> Self {
         self.settings.single_writer = on;

@@ -83,7 +83,7 @@ async fn a_picture_is_found_where_its_folder_is() -> io::Result<()> {
 }
 
 #[tokio::test]
-async fn a_collection_is_kept_by_each_pod_and_a_playlist_is_read_anew() -> io::Result<()> {
+async fn a_collection_is_kept_by_each_pod_and_a_playlist_is_read_again() -> io::Result<()> {
     let cluster = Cluster::new();
     let (a, b) = pods(&cluster, false).await?;
     let user = cluster.user_id("alice").unwrap_or_default();

@@ -170,12 +170,12 @@ impl Life {
     pub(super) async fn stop(&self) {
         self.has_said_farewell.store(true, Ordering::SeqCst);
         self.memory().sessions.shut_down();
-        self.shared.tell();
+        self.shared.notify_changed();
         tokio::time::sleep(self.shared.settings.listens_on).await;
-        // A door that cannot be closed has no listener left either way.
+        // A port that cannot be closed has no listener left either way.
         let _ = self.shared.door.set_wanted(false);
         self.phase.send_replace(Phase::Stopping);
-        self.shared.tell();
+        self.shared.notify_changed();
         let idle = async {
             loop {
                 let changed = self.shared.changed.notified();
@@ -217,7 +217,7 @@ impl Life {
         let settings = &self.shared.settings;
         self.shared.cluster.seat().leave(&settings.name, settings.hls_lease);
         *self.memory() = Memory::default();
-        self.shared.tell();
+        self.shared.notify_changed();
     }
 
     fn load(&self) {
@@ -245,7 +245,7 @@ impl Life {
     fn enter(&self, phase: Phase) -> io::Result<()> {
         self.phase.send_replace(phase);
         self.shared.door.set_wanted(phase != Phase::Closed)?;
-        self.shared.tell();
+        self.shared.notify_changed();
         Ok(())
     }
 }
@@ -273,7 +273,7 @@ async fn come_up(life: Arc<Life>, lengths: PhaseLengths) {
         }
         tokio::time::sleep(length).await;
     }
-    // The door is open already.
+    // The port is open already.
     let _ = life.enter(Phase::Running);
 }
 
@@ -340,7 +340,7 @@ impl Wires {
         let number = open.0;
         open.1.insert(number, Arc::downgrade(stream));
         drop(open);
-        self.tell();
+        self.notify_changed();
         Registered { number, wires: Arc::clone(self) }
     }
 
@@ -349,9 +349,9 @@ impl Wires {
         open.1.values().filter_map(Weak::upgrade).collect()
     }
 
-    fn tell(&self) {
+    fn notify_changed(&self) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.tell();
+            shared.notify_changed();
         }
     }
 }
@@ -359,6 +359,6 @@ impl Wires {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.wires.open.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&self.number);
-        self.wires.tell();
+        self.wires.notify_changed();
     }
 }

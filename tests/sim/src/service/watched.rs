@@ -34,7 +34,7 @@ impl Watch {
             status: 0,
             client_gone: false,
         });
-        shared.tell();
+        shared.notify_changed();
         let head_only = request.method() == Method::HEAD;
         Watch { life: Arc::clone(&connection.life), number, head_only, whole: false }
     }
@@ -45,7 +45,7 @@ impl Watch {
         if let Some(number) = self.number {
             self.life.shared.record().change(number, |seen| seen.status = status.as_u16());
         }
-        self.life.shared.tell();
+        self.life.shared.notify_changed();
         let bodiless = self.head_only || matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT);
         self.whole = bodiless || response.body().is_end_stream();
         let left = connection.life.shared.controls.cut().filter(|_| !bodiless);
@@ -62,7 +62,7 @@ impl Drop for Watch {
         }
         if let Some(number) = self.number {
             self.life.shared.record().change(number, |seen| seen.client_gone = true);
-            self.life.shared.tell();
+            self.life.shared.notify_changed();
         }
     }
 }

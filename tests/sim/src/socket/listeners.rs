@@ -15,20 +15,20 @@ pub(super) struct Listeners {
     changes: watch::Receiver<u64>,
     sessions: Option<Listening>,
     /// `ScheduledTasksInfoStart` and `ActivityLogEntryStart`: each change is told at once.
-    tasks: Told,
-    activity: Told,
+    tasks: Subscription,
+    activity: Subscription,
     /// The activity log is for administrators; an API key is no user.
     may_read_activity: bool,
 }
 
 /// Something that a socket is told of while it listens. Counted are this process's own changes.
 #[derive(Debug)]
-struct Told {
+struct Subscription {
     changes: watch::Receiver<u64>,
     is_wanted: bool,
 }
 
-impl Told {
+impl Subscription {
     fn want(&mut self, is_wanted: bool) {
         // Nothing is sent until something changes.
         self.changes.mark_unchanged();
@@ -55,7 +55,7 @@ const LEAST: Duration = Duration::from_millis(10);
 impl Listeners {
     pub(super) fn new(life: &Life, may_read_activity: bool) -> Listeners {
         let memory = life.memory();
-        let told = |changes| Told { changes, is_wanted: false };
+        let told = |changes| Subscription { changes, is_wanted: false };
         Listeners {
             changes: memory.sessions.changes(),
             sessions: None,

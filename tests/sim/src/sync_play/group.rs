@@ -253,7 +253,7 @@ impl Group {
     }
 
     pub(super) fn update(&self, sessions: &Sessions, to: To<'_>, kind: &str, data: Value) {
-        self.tell(sessions, to, "SyncPlayGroupUpdate", &update(&self.id, kind, data));
+        self.send_to(sessions, to, "SyncPlayGroupUpdate", &update(&self.id, kind, data));
     }
 
     pub(super) fn command(&self, sessions: &Sessions, to: To<'_>, command: &str) {
@@ -270,7 +270,7 @@ impl Group {
             "Command": command,
             "EmittedAt": self.clock.now(),
         });
-        self.tell(sessions, to, "SyncPlayCommand", &data);
+        self.send_to(sessions, to, "SyncPlayCommand", &data);
     }
 
     /// `SendGroupStateUpdate`.
@@ -298,7 +298,7 @@ impl Group {
     }
 
     /// Over each member's socket on this pod; without one it is lost.
-    fn tell(&self, sessions: &Sessions, to: To<'_>, kind: &'static str, data: &Value) {
+    fn send_to(&self, sessions: &Sessions, to: To<'_>, kind: &'static str, data: &Value) {
         let is_meant = |member: &&Member| match to {
             To::All => true,
             To::One(session) => member.session == session,

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::{SinkExt, StreamExt};
+use fault_tables::client::{Echo, keep_alive};
 use http::Method;
 use http_body_util::BodyExt;
 use jellyfin_sim::{BULK, FILM, bulk_bytes};
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
 
 use super::{Common, Pace};
 use crate::stories::world::{Answer, Client, Failed, Socket, Undialled, body_of, elapse};
@@ -40,25 +39,22 @@ enum Kind {
 impl Worker {
     /// How often the proxy was killed so far.
     fn kills(&self) -> usize {
-        self.common.doors[self.door].kills.load(Ordering::SeqCst)
+        self.common.doors.kills(self.door)
     }
 
     /// Whether what failed just now met a dead proxy, or one that was killed since there had been so many `kills`. If so, it is
     /// counted, and the client calls the next proxy from now on, as through a load balancer.
     async fn met_dead_proxy(&mut self, kind: Kind, kills: usize) -> bool {
-        let is_dead = self.common.doors[self.door].is_dead.load(Ordering::SeqCst);
-        if !is_dead && self.kills() == kills {
-            return false;
-        }
+        let Some(next) = self.common.doors.past_dead(self.door, kills) else { return false };
         self.common.saw().met_dead_proxy[kind as usize] += 1;
-        self.door = (self.door + 1) % self.common.doors.len();
-        self.client.call_at(self.common.doors[self.door].address);
+        self.door = next;
+        self.client.call_at(self.common.doors.address(next));
         elapse(TRY_AGAIN).await;
         true
     }
 
     /// Asks until a proxy is there that may answer.
-    async fn ask(&mut self, kind: Kind, method: Method, path: &str, body: Value) -> Result<Answer, Failed> {
+    async fn answer_to(&mut self, kind: Kind, method: Method, path: &str, body: Value) -> Result<Answer, Failed> {
         loop {
             let (mut request, mut text) = (self.client.request(method.clone(), path), String::new());
             if method == Method::POST {
@@ -85,7 +81,8 @@ impl Worker {
                 _ => (Method::POST, "/Sessions/Playing/Progress"),
             };
             let began = Instant::now();
-            let answer = self.ask(Kind::Call, method.clone(), path, json!({"ItemId": FILM, "PositionTicks": 10})).await;
+            let answer =
+                self.answer_to(Kind::Call, method.clone(), path, json!({"ItemId": FILM, "PositionTicks": 10})).await;
             {
                 let mut saw = self.common.saw();
                 saw.longest_wait = saw.longest_wait.max(began.elapsed());
@@ -124,21 +121,10 @@ impl Worker {
     /// Ends with the socket, or with the work.
     async fn talk_through(&self, mut socket: Socket, answered: &AtomicUsize) {
         while !self.common.is_over() {
-            if socket.send(Message::text(r#"{"MessageType":"KeepAlive"}"#)).await.is_err() {
-                return;
-            }
-            let echo = async {
-                while let Some(Ok(message)) = socket.next().await {
-                    if message.to_text().is_ok_and(|text| text.contains("\"KeepAlive\"")) {
-                        return true;
-                    }
-                }
-                false
-            };
-            // What a pod took with it to its grave is said again.
-            let Ok(is_open) = timeout(self.pace.say_again, echo).await else { continue };
-            if !is_open {
-                return;
+            match keep_alive(&mut socket, self.pace.say_again).await {
+                Echo::Lost => continue,
+                Echo::SocketEnded => return,
+                Echo::Came => {}
             }
             answered.fetch_add(1, Ordering::Relaxed);
             elapse(self.pace.rest).await;
@@ -231,7 +217,7 @@ impl Worker {
     }
 
     async fn fetch(&mut self, method: Method, path: &str, body: Value) -> Option<Answer> {
-        let answer = self.ask(Kind::Film, method.clone(), path, body).await;
+        let answer = self.answer_to(Kind::Film, method.clone(), path, body).await;
         let what = format!("{method} {}", path.split('?').next().unwrap_or_default());
         self.common.saw().takes(&what, &answer).then(|| answer.ok())?
     }

@@ -1,8 +1,8 @@
-//! Compares the rows of all pods once they were told, where pods wrote at the same time.
+//! Compares the rows of all pods after pods wrote at the same time and were told.
 //!
-//! A pod that saves any user's row of an item reads all users' rows of it anew
-//! (`UserDataManager.SaveUserData`). If the database has an old row of this user in that moment, the
-//! pod keeps that in place of the newest, even the one that it wrote itself.
+//! A pod that saves any user's row of an item reads all users' rows of it again
+//! (`UserDataManager.SaveUserData`). If the database has an old row of this user at that moment, the
+//! pod keeps the old one, even in place of a row that it wrote itself.
 
 use std::time::SystemTime;
 
@@ -24,9 +24,9 @@ use crate::{
     },
 };
 
-/// Reads the row on all pods, and tells it to those that have another one. Returns whether it
-/// could.
-pub(super) async fn settle<P: PodCalls>(
+/// Reads the row on all pods, and writes the newest to those that have another one. Returns whether
+/// it could.
+pub(super) async fn reconcile<P: PodCalls>(
     carrier: &Carrier<P>,
     user: UserKey,
     round: &Round,
@@ -42,7 +42,11 @@ pub(super) async fn settle<P: PodCalls>(
         let Some((pod, _)) = rows.first() else { return false };
         let item = match carrier.calls.played_item(*pod, user, round.item).await {
             Answer::Got(item) => Some(item),
-            Answer::Missing | Answer::Failed => None,
+            Answer::Missing => None,
+            Answer::Failed => {
+                pause(carrier, user, round.item);
+                return true;
+            }
         };
         row = round.settled(&rows, item).unwrap_or(row);
     }
@@ -70,7 +74,7 @@ pub(super) async fn settle<P: PodCalls>(
     let are_equal = differing().next().is_none();
     carrier.with(user, |ledger| {
         if let Some(pair) = ledger.pair(user, round.item) {
-            pair.compared(round.generation, are_equal);
+            pair.compared(round, are_equal);
         }
     });
     true
@@ -88,14 +92,23 @@ pub(super) async fn take_back<P: PodCalls>(
         Answer::Got(after) => done::differing(&row, &after),
         Answer::Missing | Answer::Failed => Fields::PLAY_STATE,
     };
-    if changed == Fields::NONE {
-        return;
-    }
-    carrier.tell_pod(pod, user, item, &row, Fields::NONE).await;
+    let told = match changed {
+        Fields::NONE => TellOutcome::Done,
+        _ => carrier.tell_pod(pod, user, item, &row, Fields::NONE).await.0,
+    };
     let part = row.without(changed.complement());
     carrier.with(user, |ledger| {
         // What the user has written elsewhere meanwhile is newer.
         let now = (Instant::now(), SystemTime::now());
-        ledger.written_besides((user, item, pod), part, written_fields, now);
+        if changed != Fields::NONE {
+            ledger.written_besides((user, item, pod), part, written_fields, now);
+        }
+        // The pod has written its row whole, with what it had not heard of.
+        if let Some(pair) = ledger.pair(user, item) {
+            match told {
+                TellOutcome::Done => pair.unsettle(),
+                TellOutcome::Failed => pair.overwrite(),
+            }
+        }
     });
 }
