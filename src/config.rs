@@ -11,6 +11,7 @@ use std::{
 
 use crate::{app, discovery};
 
+mod admin_only;
 mod bind;
 mod changes;
 mod error;
@@ -30,6 +31,7 @@ mod example;
 #[cfg(test)]
 mod reference;
 
+pub use admin_only::{load_admin, load_admin_listener};
 pub use bind::cannot_bind;
 pub use changes::{Change, Keys};
 pub use error::Error;

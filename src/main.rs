@@ -189,16 +189,22 @@ fn init(options: InitOptions) -> ExitCode {
 }
 
 fn check(path: &Path, as_json: bool) -> ExitCode {
+    let refused = |error: String| {
+        if as_json {
+            println!("{}", Report::of_refusal(error.clone()).json());
+        }
+        unusable(error)
+    };
     let Loaded { config, secrets, .. } = match config::load_with_keys(path, &ProcessEnvironment) {
         Ok(loaded) => loaded,
-        Err(error) => return unusable(error),
+        Err(error) => return refused(error.to_string()),
     };
     if let Err(error) = tls::Certificates::read(&config.tls) {
-        return unusable(format_args!("{}: [listen] certificates: {error}", path.display()));
+        return refused(format!("{}: [listen] certificates: {error}", path.display()));
     }
     let report = match runtime().map(|runtime| runtime.block_on(app::check::check(config, &secrets))) {
         Ok(Ok(report)) => report,
-        Ok(Err(error)) => return unusable(format_args!("{}: {error}", path.display())),
+        Ok(Err(error)) => return refused(format!("{}: {error}", path.display())),
         Err(error) => return failed(error),
     };
     if as_json {
@@ -209,26 +215,34 @@ fn check(path: &Path, as_json: bool) -> ExitCode {
     match report.verdict() {
         Verdict::Good if as_json => ExitCode::SUCCESS,
         Verdict::Good => print(format!("{}: the configuration is good\n", path.display()).as_bytes()),
-        Verdict::Unserved => ExitCode::from(FAILED),
+        Verdict::Unserved => {
+            eprintln!("{}: the configuration can be used, but a pool has no pod that can serve", path.display());
+            ExitCode::from(FAILED)
+        }
         Verdict::Wrong => ExitCode::from(UNUSABLE),
     }
 }
 
 /// Asks the running proxy by its admin API, and prints what it says.
 fn ask_running(path: &Path, question: Question) -> ExitCode {
-    let config = match config::load(path, &ProcessEnvironment) {
-        Ok(config) => config,
+    let admin = match question {
+        // How things stand is asked most when the file is wrong.
+        Question::Status => config::load_admin(path, &ProcessEnvironment),
+        Question::Difference | Question::HandOver => config::load(path, &ProcessEnvironment).map(|config| config.admin),
+    };
+    let admin = match admin {
+        Ok(admin) => admin,
         Err(error) => return unusable(error),
     };
-    match runtime().map(|runtime| runtime.block_on(app::ask::send_question(&config.admin, question))) {
+    match runtime().map(|runtime| runtime.block_on(app::ask::send_question(&admin, question))) {
         Ok(said) => print_reply(said),
         Err(error) => failed(error),
     }
 }
 
 fn explain(path: &Path, key: ExplainedKey) -> ExitCode {
-    let config = match config::load(path, &ProcessEnvironment) {
-        Ok(config) => config,
+    let admin = match config::load_admin(path, &ProcessEnvironment) {
+        Ok(admin) => admin,
         Err(error) => return unusable(error),
     };
     let ExplainedKey { device, user, session, token } = key;
@@ -243,7 +257,7 @@ fn explain(path: &Path, key: ExplainedKey) -> ExitCode {
         // The command line has exactly one of the four.
         None => return ExitCode::from(UNUSABLE),
     };
-    match runtime().map(|runtime| runtime.block_on(app::ask::explain(&config.admin, name, &value))) {
+    match runtime().map(|runtime| runtime.block_on(app::ask::explain(&admin, name, &value))) {
         Ok(said) => print_reply(said),
         Err(error) => failed(error),
     }
@@ -259,11 +273,11 @@ fn print_findings(path: &Path, report: &Report) {
 }
 
 fn health(path: &Path, page: &str) -> ExitCode {
-    let config = match config::load(path, &ProcessEnvironment) {
-        Ok(config) => config,
+    let admin = match config::load_admin_listener(path) {
+        Ok(admin) => admin,
         Err(error) => return unusable(error),
     };
-    match runtime().map(|runtime| runtime.block_on(app::ask::health(&config.admin, page))) {
+    match runtime().map(|runtime| runtime.block_on(app::ask::health(&admin, page))) {
         Ok(well) => print_reply(well.map(|()| String::new())),
         Err(error) => failed(error),
     }
@@ -281,12 +295,12 @@ fn print_reply(said: Result<String, AskError>) -> ExitCode {
 }
 
 fn roll(path: &Path, pool: Option<&str>) -> ExitCode {
-    let config = match config::load(path, &ProcessEnvironment) {
-        Ok(config) => config,
+    let admin = match config::load_admin(path, &ProcessEnvironment) {
+        Ok(admin) => admin,
         Err(error) => return unusable(error),
     };
     let says = |words: &str| println!("{words}");
-    match runtime().map(|runtime| runtime.block_on(app::ask::roll(&config.admin, pool, says))) {
+    match runtime().map(|runtime| runtime.block_on(app::ask::roll(&admin, pool, says))) {
         Ok(Ok(true)) => ExitCode::SUCCESS,
         Ok(Ok(false)) => ExitCode::from(FAILED),
         Ok(Err(error)) => {

@@ -41,6 +41,8 @@ struct Page {
 struct PoolRow {
     pool: String,
     facts: Vec<FactRow>,
+    #[serde(skip)]
+    is_decided: bool,
     goes_to: Option<ChoiceRow>,
     if_it_died: Option<ChoiceRow>,
 }
@@ -111,6 +113,7 @@ impl PoolRow {
         PoolRow {
             pool: explained.pool.to_string(),
             facts: explained.facts.into_iter().map(fact).collect(),
+            is_decided: explained.is_decided,
             goes_to: explained.goes_to.map(ChoiceRow::of),
             if_it_died: explained.then.map(ChoiceRow::of),
         }
@@ -146,6 +149,10 @@ impl Page {
                 Some(ChoiceRow { pod, reason, means }) => format!("{pod}: {means} ({reason})"),
                 None => or.to_owned(),
             };
+            if !pool.is_decided {
+                words.push_str("  no session is known; a log-in decides where the client goes\n");
+                continue;
+            }
             words.push_str(&format!("  goes to {}\n", choice(&pool.goes_to, "no pod")));
             words.push_str(&format!("  if that pod died: {}\n", choice(&pool.if_it_died, "no other pod")));
         }

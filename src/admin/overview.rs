@@ -16,6 +16,7 @@ use crate::{
     jellyfin::client::sessions::Playing,
     observe::{
         history::{self, History, Sample},
+        metrics::MissingRequirement,
         recent::RecentEvent,
     },
     pod::{Pod, PodInstance, State},
@@ -63,6 +64,8 @@ struct PodRow {
     name: String,
     address: String,
     state: &'static str,
+    /// How it does while it serves; `well` if it does not.
+    condition: &'static str,
     since_ms: u64,
     accepts: bool,
     leads: bool,
@@ -175,6 +178,7 @@ impl Views {
                     is_plain: false,
                     sessions: own.len(),
                     moved: clients.iter().flatten().filter(left).count(),
+                    lacks: self.lacks(pod),
                     ..PodFacts::plain(pod)
                 });
                 pods.push(PodRow::of(pod, "jellyfin", leads == Some(pod.id), own.len()));
@@ -215,6 +219,18 @@ impl Views {
                 && facts.pods.iter().filter(|pod| !pod.is_plain && pod.state == State::Ready).count() > 1,
             pods,
         }
+    }
+
+    /// What sessions need to migrate to the pod, and it did not have when it was last asked.
+    fn lacks(&self, pod: &Pod) -> Vec<&'static str> {
+        let is_missing = |what| {
+            let of = MissingRequirement { pool: pod.pool.clone(), pod: pod.name.clone(), what };
+            self.state.metrics.missing_requirements.get(&of).is_some_and(|gauge| gauge.get() == 1)
+        };
+        [("api_key", "refuses the API key"), ("quick_connect", "has Quick Connect disabled")]
+            .into_iter()
+            .filter_map(|(what, words)| is_missing(what).then_some(words))
+            .collect()
     }
 
     pub(super) fn clients(&self) -> Clients {
@@ -302,6 +318,7 @@ impl PodRow {
             name: pod.name.to_string(),
             address: pod.authority.to_string(),
             state: pod.shown_state(),
+            condition: verdict::condition(pod).as_str(),
             since_ms: millis(pod.life.since()),
             accepts: status.accepts,
             leads,

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::pod::{Pod, Rest, State};
+use crate::pod::{Condition, Pod, Rest, State};
 
 /// How an operator should take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -56,6 +56,10 @@ pub(super) struct PodFacts {
     /// Its source no longer names it.
     pub(super) is_removed: bool,
     pub(super) rest: Rest,
+    /// How it does while it serves.
+    pub(super) condition: Condition,
+    /// What it lacked for migration when it was last asked, in words.
+    pub(super) lacks: Vec<&'static str>,
     /// Why it is not trusted over TLS, in words.
     pub(super) trouble: Option<String>,
 }
@@ -100,10 +104,24 @@ pub(super) fn of(facts: &Facts) -> Verdict {
                 () => "requests wait",
             };
             sentences.push(said(Level::Wrong, format!("No pod{} is ready", of_pool(pool)), since, more));
+        } else if pods().filter(|pod| serves(pod)).all(|pod| pod.condition == Condition::NoDatabase) {
+            let text = format!("No pod{} reaches its database", of_pool(pool));
+            sentences.push(said(Level::Wrong, text, None, "clients get errors"));
         }
     }
     for pod in &facts.pods {
         let who = format!("Pod {}{}", pod.name, of_pool(&pod.pool));
+        for lacks in &pod.lacks {
+            let more = "asked when the pod came; no session can migrate to it";
+            sentences.push(said(Level::Look, format!("{who} {lacks}"), None, more));
+        }
+        let unwell = match pod.condition {
+            Condition::Well => None,
+            Condition::Late => Some("answers its health checks late"),
+            Condition::Silent => Some("answers nothing for now"),
+            Condition::NoDatabase => Some("does not reach its database"),
+        };
+        sentences.extend(unwell.map(|unwell| said(Level::Look, format!("{who} {unwell}"), None, "")));
         let sentence = match pod.state {
             State::Ready => continue,
             _ if pod.rest == Rest::Asleep => {
@@ -204,9 +222,16 @@ impl PodFacts {
             moved: 0,
             is_removed: pod.drain.is_removed(),
             rest: pod.sleep.rest(),
+            condition: condition(pod),
+            lacks: Vec::new(),
             trouble: pod.transport.trouble().map(|trouble| trouble.to_string()),
         }
     }
+}
+
+/// How the pod does while it serves. A pod that is not alive has no condition worth a word.
+pub(super) fn condition(pod: &Pod) -> Condition {
+    if pod.status().is_alive() { pod.vitals.condition() } else { Condition::Well }
 }
 
 fn said(level: Level, text: String, since: Option<SystemTime>, more: &str) -> Sentence {
@@ -244,6 +269,8 @@ mod tests {
             moved,
             is_removed: false,
             rest: Rest::Awake,
+            condition: Condition::Well,
+            lacks: Vec::new(),
             trouble: None,
         }
     }
@@ -262,6 +289,7 @@ mod tests {
     #[test]
     fn a_verdict_says_what_is_wrong_the_gravest_first() {
         let ready = || pod("a", State::Ready, 3, 0);
+        let of_condition = |name, condition| PodFacts { condition, ..pod(name, State::Ready, 0, 0) };
         let of_pods = |pods: Vec<PodFacts>| Facts { pods, ..Facts::default() };
         let redis = Facts { redis: Some(false), ..of_pods(vec![ready()]) };
         let other =
@@ -316,6 +344,26 @@ mod tests {
                 of_pods(vec![PodFacts { rest: Rest::Asleep, ..pod("a", State::Down, 3, 0) }]),
                 Level::Well,
                 vec!["Pod a sleeps since 7; the next request that needs it wakes it."],
+            ),
+            (
+                of_pods(vec![ready(), of_condition("b", Condition::NoDatabase), of_condition("c", Condition::Late)]),
+                Level::Look,
+                vec!["Pod b does not reach its database.", "Pod c answers its health checks late."],
+            ),
+            (of_pods(vec![of_condition("a", Condition::Silent)]), Level::Look, vec!["Pod a answers nothing for now."]),
+            (
+                of_pods(vec![of_condition("a", Condition::NoDatabase), pod("b", State::Down, 0, 0)]),
+                Level::Wrong,
+                vec![
+                    "No pod reaches its database; clients get errors.",
+                    "Pod a does not reach its database.",
+                    "Pod b is down since 7.",
+                ],
+            ),
+            (
+                of_pods(vec![PodFacts { lacks: vec!["refuses the API key"], ..ready() }]),
+                Level::Look,
+                vec!["Pod a refuses the API key; asked when the pod came; no session can migrate to it."],
             ),
             (redis, Level::Look, vec!["Redis does not answer; this replica goes on with what it knows."]),
             (other, Level::Look, vec!["Replica r2 is configured otherwise: cookie, pods."]),

@@ -1,6 +1,6 @@
 //! Where the operator keeps a secret, and how the proxy reads it from there.
 
-use std::{fmt, ops::Range, path::Path};
+use std::{ffi::OsStr, fmt, io, ops::Range, path::Path};
 
 use serde::{
     Deserialize, Deserializer,
@@ -56,8 +56,10 @@ impl SecretSource {
     fn read(&self, folder: &Path, environment: &dyn Environment) -> Result<Vec<u8>, Fault> {
         match &self.place {
             SecretPlace::Inline(value) => Ok(value.clone().into_bytes()),
-            SecretPlace::File(path) => std::fs::read(folder.join(path))
-                .map_err(|cause| self.fault(format!("{path:?} cannot be read: {cause}"))),
+            SecretPlace::File(path) => read_file(&folder.join(path), environment).map_err(|cause| {
+                let advice = if credential(Path::new(path)).is_some() { CREDENTIALS } else { "" };
+                self.fault(format!("{path:?} cannot be read: {cause}{advice}"))
+            }),
             SecretPlace::Variable(name) => environment
                 .get(name)
                 .map(String::into_bytes)
@@ -77,6 +79,30 @@ impl SecretSource {
     pub(super) fn fault(&self, problem: impl Into<String>) -> Fault {
         Fault::new(self.at.clone(), problem)
     }
+}
+
+/// The folder where systemd lays a service's credentials while the service runs.
+const LAID: &str = "/run/credentials";
+
+/// How the same is checked before the service runs.
+const CREDENTIALS: &str = "; systemd lays it there while the service runs, and for a check by: systemd-run --pipe --wait --collect -p LoadCredential=secrets:/etc/jellypin/secrets jellypin check";
+
+/// Another unit's credential is read from this unit's, by the same name: a check has a unit of its own.
+fn read_file(path: &Path, environment: &dyn Environment) -> io::Result<Vec<u8>> {
+    std::fs::read(path).or_else(|cause| {
+        let name = credential(path).filter(|_| cause.kind() == io::ErrorKind::NotFound);
+        let own = environment.get("CREDENTIALS_DIRECTORY");
+        match (own, name) {
+            (Some(own), Some(name)) => std::fs::read(Path::new(&own).join(name)),
+            _ => Err(cause),
+        }
+    })
+}
+
+/// The name of a credential, if it is one of a service's.
+fn credential(path: &Path) -> Option<&OsStr> {
+    let unit = path.parent()?;
+    (unit.parent()? == Path::new(LAID)).then(|| path.file_name())?
 }
 
 fn without_newline(bytes: &[u8]) -> &[u8] {
@@ -124,5 +150,36 @@ impl<'de> Visitor<'de> for SecretVisitor {
             SecretTable { file: None, env: Some(name) } => Ok(SecretPlace::Variable(name)),
             _ => Err(serde::de::Error::custom("a secret is found by either `file` or `env`")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Unit(Option<String>);
+
+    impl Environment for Unit {
+        fn get(&self, name: &str) -> Option<String> {
+            (name == "CREDENTIALS_DIRECTORY").then(|| self.0.clone()).flatten()
+        }
+    }
+
+    #[test]
+    fn a_credential_is_found_by_its_name_in_another_unit() {
+        let folder = std::env::temp_dir().join(format!("jellypin-credentials-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("secrets_api_key"), "key").expect("a file");
+        let unit = Unit(Some(folder.to_string_lossy().into_owned()));
+        let laid = Path::new("/run/credentials/no-such-unit.service/secrets_api_key");
+        let read = |path: &Path, unit: &Unit| read_file(path, unit).ok();
+        assert_eq!(read(laid, &unit).as_deref(), Some(&b"key"[..]));
+        assert_eq!(read(laid, &Unit(None)), None);
+        assert_eq!(read(Path::new("/run/other/no-such-unit.service/secrets_api_key"), &unit), None);
+        std::fs::remove_dir_all(&folder).expect("a folder");
+
+        let place = SecretPlace::File(laid.to_string_lossy().into_owned());
+        let fault = SecretSource { at: 0..0, place }.read(Path::new("/"), &Unit(None)).expect_err("nothing is there");
+        assert!(fault.problem.contains("systemd-run"), "{}", fault.problem);
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use jellypin::config::{self, ProcessEnvironment};
 use toml::Value;
 
 /// What a first configuration needs. Without `--pod` it is asked on the terminal.
@@ -54,38 +55,66 @@ impl InitOptions {
         if !io::stdin().is_terminal() {
             return Err(io::Error::other("name a server: jellypin init --pod http://10.0.0.11:8096"));
         }
-        self.ask_questions(&mut io::stdin().lock(), &mut io::stderr())
+        self.ask_questions(&mut io::stdin().lock(), &mut io::stderr(), InitOptions::refusal)
     }
 
-    fn ask_questions(mut self, answers: &mut impl BufRead, questions: &mut impl Write) -> io::Result<InitOptions> {
-        let mut ask = |question: &str| {
-            write!(questions, "{question} ")?;
-            questions.flush()?;
-            let mut answer = String::new();
-            match answers.read_line(&mut answer)? {
-                0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-                _ => Ok(Some(answer.trim().to_owned()).filter(|answer| !answer.is_empty())),
+    /// Asks again while `refuse` says why an answer cannot be used.
+    fn ask_questions(
+        mut self,
+        answers: &mut impl BufRead,
+        questions: &mut impl Write,
+        refuse: impl Fn(&InitOptions) -> Option<String>,
+    ) -> io::Result<InitOptions> {
+        type Change = fn(&mut InitOptions, Option<String>);
+        let mut ask = |options: &mut InitOptions, question: &str, change: Change| -> io::Result<bool> {
+            loop {
+                write!(questions, "{question} ")?;
+                questions.flush()?;
+                let mut answer = String::new();
+                if answers.read_line(&mut answer)? == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+                }
+                let answer = answer.trim();
+                if answer.is_empty() {
+                    return Ok(false);
+                }
+                change(options, Some(answer.to_owned()));
+                let Some(why) = refuse(options) else { return Ok(true) };
+                change(options, None);
+                writeln!(questions, "{why}")?;
             }
         };
-        while let Some(pod) = ask(match self.pods.len() {
-            0 => "URL of a Jellyfin server, such as http://10.0.0.11:8096:",
-            _ => "URL of a further server on the same database (empty: no more):",
-        })? {
-            self.pods.push(pod);
+        let pod: Change = |options, pod| match pod {
+            Some(pod) => options.pods.push(pod),
+            None => drop(options.pods.pop()),
+        };
+        let mut question = "URL of a Jellyfin server, such as http://10.0.0.11:8096:";
+        while ask(&mut self, question, pod)? {
+            question = "URL of a further server on the same database (empty: no more):";
         }
         if self.pods.is_empty() {
             return Err(io::Error::other("without a server there is nothing to do"));
         }
         if self.api_key_file.is_none() && self.api_key_env.is_none() {
-            self.api_key_file = ask("File with an API key of Jellyfin (empty: none):")?;
+            let question = "File with an API key of Jellyfin (empty: none):";
+            ask(&mut self, question, |options, file| options.api_key_file = file)?;
         }
         if self.domain.is_none() {
-            self.domain = ask("Name for https, such as media.example.org (empty: clear HTTP only):")?;
-            if self.domain.is_some() && self.email.is_none() {
-                self.email = ask("Mail address for Let's Encrypt (empty: none):")?;
+            let question = "Name for https, such as media.example.org (empty: clear HTTP only):";
+            let has_domain = ask(&mut self, question, |options, domain| options.domain = domain)?;
+            if has_domain && self.email.is_none() {
+                let question = "Mail address for Let's Encrypt (empty: none):";
+                ask(&mut self, question, |options, email| options.email = email)?;
             }
         }
         Ok(self)
+    }
+
+    /// Why a configuration of these options cannot be used, without a place in a file that does not exist yet.
+    fn refusal(&self) -> Option<String> {
+        let error = config::parse(&self.text(), &self.output, &ProcessEnvironment).err()?.to_string();
+        let line = error.lines().next().unwrap_or_default();
+        Some(line.split_once(": ").map_or(line, |(_, problem)| problem).to_owned())
     }
 
     /// The configuration, as text.
@@ -193,7 +222,7 @@ mod tests {
     fn the_questions_lead_to_several_servers_over_https() {
         let answers = "http://10.0.0.11:8096\nfilms=http://10.0.0.12:8096\n\n/key\nmedia.example.org\nme@example.org\n";
         let mut questions = Vec::new();
-        let asked = options(&[]).ask_questions(&mut Cursor::new(answers), &mut questions).expect("answers");
+        let asked = options(&[]).ask_questions(&mut Cursor::new(answers), &mut questions, |_| None).expect("answers");
         let text = asked.text();
         for part in [
             "http = \"0.0.0.0:80\"\nhttps = \"0.0.0.0:443\"\n",
@@ -206,11 +235,24 @@ mod tests {
         }
         let asked = String::from_utf8_lossy(&questions).into_owned();
         assert_eq!((asked.matches("URL of").count(), asked.matches("empty: ").count()), (3, 5), "{asked}");
-        assert!(options(&[]).ask_questions(&mut Cursor::new("\n"), &mut Vec::new()).is_err(), "no server");
+        assert!(options(&[]).ask_questions(&mut Cursor::new("\n"), &mut Vec::new(), |_| None).is_err(), "no server");
         assert!(
-            options(&[]).ask_questions(&mut Cursor::new("http://a:1\n"), &mut Vec::new()).is_err(),
+            options(&[]).ask_questions(&mut Cursor::new("http://a:1\n"), &mut Vec::new(), |_| None).is_err(),
             "the terminal ends"
         );
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_used_is_asked_for_again() {
+        let answers = "ftp://x\nhttp://10.0.0.11:8096\n\n/nowhere/key\n\n\n";
+        let mut questions = Vec::new();
+        let begun = InitOptions { output: "tty.toml".into(), ..options(&[]) };
+        let asked =
+            begun.ask_questions(&mut Cursor::new(answers), &mut questions, InitOptions::refusal).expect("answers");
+        assert_eq!((&asked.pods[..], asked.api_key_file), (&["http://10.0.0.11:8096".to_owned()][..], None));
+        let asked = String::from_utf8_lossy(&questions).into_owned();
+        assert!(asked.contains("[pools.main.pods] a: ") && asked.contains("/nowhere/key"), "{asked}");
+        assert!(!asked.contains(".toml:"), "no place in a file that is not there: {asked}");
     }
 
     #[test]

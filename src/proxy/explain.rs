@@ -40,6 +40,8 @@ pub struct Explained {
     pub pool: Arc<str>,
     /// From which key to which fact, in the order in which a request is decided.
     pub facts: Vec<Fact>,
+    /// Whether a request with this key alone can be decided.
+    pub is_decided: bool,
     /// Where a request would go now.
     pub goes_to: Option<Choice>,
     /// Where it would go if that pod died now.
@@ -121,7 +123,10 @@ async fn of_pool(shared: &SharedState, pool: &PoolState, question: Question<'_>)
         }
     }
     if let Some(session) = &session {
-        facts.push(explainer.home_of_user(&session.user));
+        let home = explainer.home_of_user(&session.user);
+        if !facts.contains(&home) {
+            facts.push(home);
+        }
         facts.extend(explainer.valid_at(session));
     } else if facts.is_empty() {
         facts.push(said("memory", "nothing is known by this key", None));
@@ -135,7 +140,13 @@ async fn of_pool(shared: &SharedState, pool: &PoolState, question: Question<'_>)
     let goes_to = if can_choose && !is_ended { choose(&[]) } else { None };
     let then = goes_to.as_ref().and_then(|decision| choose(&[decision.pod.id]));
     let choice = |decision: Decision| Choice { pod: decision.pod.name.clone(), reason: decision.reason.as_str() };
-    Explained { pool: pool.pool.name.clone(), facts, goes_to: goes_to.map(choice), then: then.map(choice) }
+    Explained {
+        pool: pool.pool.name.clone(),
+        facts,
+        is_decided: can_choose,
+        goes_to: goes_to.map(choice),
+        then: then.map(choice),
+    }
 }
 
 struct Explainer<'a> {

@@ -98,6 +98,13 @@ async fn a_database_outage_takes_no_pod_out() {
         assert_eq!(world.proxy.ask_admin("/ready").await.status, 503);
         assert_eq!(world.proxy.ask_admin("/pods").await.json()[0]["condition"], "no_database");
         assert_eq!(world.proxy.metric("jellypin_pod_condition", &[("condition", "no_database")]).await, 2.0);
+        let page = world.proxy.ask_admin("/overview").await.json();
+        let verdict = &page["overview"]["verdict"];
+        assert_eq!(
+            (&verdict["level"], &page["overview"]["pods"][0]["condition"]),
+            (&"wrong".into(), &"no_database".into())
+        );
+        assert_eq!(verdict["sentences"][0]["text"], "No pod reaches its database", "{verdict}");
         for path in [PUBLIC, "/Branding/Configuration", &format!("/Items/{FILM}/Images/Primary")] {
             assert_eq!(client.get(path).await.status, 200, "{path}");
         }

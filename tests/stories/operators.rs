@@ -66,6 +66,15 @@ async fn status_says_how_things_stand() {
         let row = |pod: &str| said.lines().find(|line| line.starts_with(&format!("main  {pod} "))).map(str::to_owned);
         assert!(row("a").is_some_and(|row| row.contains("ready, leads")), "{said}");
         assert!(row("b").is_some_and(|row| row.contains("ready") && row.ends_with("12.0.0")), "{said}");
+        // The file is wrong now, and jellypin goes on with the one before.
+        let mut wrong = settings.clone();
+        wrong.set("health.intervall", "\"1s\"");
+        wrong.set("jellyfin.api_key", "{ file = \"/nowhere/key\" }");
+        let wrong = Program::file(&wrong, world.folder());
+        for arguments in [&["status"][..], &["health"], &["health", "--ready"], &["explain", "--user", "nobody"]] {
+            let said = Program::run(&[arguments, &["--config", &wrong.to_string_lossy()]].concat());
+            assert_eq!(said.status.code(), Some(0), "{arguments:?}: {}", text(&said.stderr));
+        }
         world.pod("b").kill().await;
         until("b is down", || status().starts_with("Pod b is down for ")).await;
         assert!(status().contains("is down"), "the latest events are there");
@@ -89,6 +98,12 @@ async fn check_finds_pods_that_are_no_pods_of_their_own() {
         };
         let (code, said) = check(&|_| {});
         assert!(code == Some(0) && !said.contains("same server") && !said.contains("clock"), "{said}");
+
+        let taken = TcpListener::bind(ANY_PORT).expect("a port");
+        let address = format!("\"{}\"", taken.local_addr().expect("an address"));
+        let (code, said) = check(&|settings| settings.set("listen.http", &address));
+        assert!(code == Some(0) && said.contains(" is in use, and no jellypin answers"), "{said}");
+        drop(taken);
 
         let same = format!("\"http://localhost:{}\"", world.pod("a").address().port());
         let (code, said) = check(&|settings| settings.set("pools.main.pods.b", &same));

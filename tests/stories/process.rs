@@ -83,6 +83,7 @@ async fn check_says_what_pods_lack_for_migrations() {
         let (code, output, errors) = check(world.settings(), world.folder());
         assert_eq!((code, output.as_str()), (Some(2), ""), "{errors}");
         assert_eq!(errors.matches(": error: ").count(), 1, "{errors}");
+        assert!(errors.contains("Connection refused"), "why it does not answer: {errors}");
         assert!(errors.contains("pod b: Quick Connect is disabled") && errors.contains("enable it in"), "{errors}");
         assert!(errors.contains(": note: [pools.main] pod c: it does not answer"), "{errors}");
 
@@ -101,6 +102,12 @@ async fn check_says_what_pods_lack_for_migrations() {
         assert_eq!((code, output.as_str()), (Some(2), ""));
         assert!(errors.contains("pod a: it refuses the API key") && errors.contains("make a key in"), "{errors}");
         assert!(!errors.contains(&world.cluster.api_key()) && !errors.contains("00000000"), "no key is said");
+
+        world.pod("a").database_down(true);
+        let (code, _, errors) = check(&without_b, world.folder());
+        assert!(code == Some(1) && errors.contains("pod a: it answers, but its health check fails"), "{errors}");
+        assert!(errors.contains("a pool has no pod that can serve"), "{errors}");
+        world.pod("a").database_down(false);
 
         world.pod("a").hang(true);
         let began = std::time::Instant::now();

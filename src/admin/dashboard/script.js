@@ -111,8 +111,10 @@ function showPods(pods) {
     const card = cards.get(key) ?? podCard(key);
     card.pod = pod;
     setText(card.name, podName(pod.pool, pod.name));
-    setText(card.state, pod.is_removed ? 'leaves' : pod.state);
+    const unwell = pod.condition === 'well' ? '' : `, ${pod.condition.replace('_', ' ')}`;
+    setText(card.state, (pod.is_removed ? 'leaves' : pod.state) + unwell);
     setAttribute(card.state, 'data-state', pod.state);
+    setAttribute(card.state, 'data-condition', pod.condition);
     card.leader.hidden = !pod.leads;
     facts(card.list, [
       ['Since', `${clock(pod.since_ms)} (${ago(pod.since_ms)})`],

@@ -60,13 +60,15 @@ const HEAD: [&str; 9] = ["POOL", "POD", "STATE", "SINCE", "CLIENTS", "PLAYING", 
 fn pod_row(pod: &Value, clients: &[Value], now: SystemTime) -> [String; HEAD.len()] {
     let is_here = |client: &&Value| client["pool"] == pod["pool"] && client["pod"] == pod["name"];
     let playing = clients.iter().filter(is_here).filter(|client| client["is_playing"] == true).count();
+    let condition = pod["condition"].as_str().filter(|condition| *condition != "well");
+    let condition = condition.map(|condition| format!(", {}", condition.replace('_', " "))).unwrap_or_default();
     let leads = if pod["leads"] == true { ", leads" } else { "" };
     // A pod that is not Jellyfin's has neither clients nor a version.
     let of_jellyfin = |text: String| if pod["kind"] == "http" { "-".to_owned() } else { text };
     [
         said(&pod["pool"]),
         said(&pod["name"]),
-        format!("{}{leads}", said(&pod["state"])),
+        format!("{}{leads}{condition}", said(&pod["state"])),
         since(pod["since_ms"].as_u64().unwrap_or_default(), now),
         of_jellyfin(said(&pod["sessions"])),
         of_jellyfin(playing.to_string()),
@@ -130,7 +132,8 @@ mod tests {
                 ],
                 "has_key": true, "can_move": false,
                 "pods": [
-                    {"pool": "main", "name": "a", "address": "10.0.0.1:8096", "state": "ready", "since_ms": 1000,
+                    {"pool": "main", "name": "a", "address": "10.0.0.1:8096", "state": "ready",
+                     "condition": "no_database", "since_ms": 1000,
                      "accepts": true, "leads": true, "is_removed": false, "epoch": 1, "requests": 5, "sockets": 4,
                      "sessions": 3, "version": "12.0.0", "server_name": null},
                     {"pool": "main", "name": "b", "address": "10.0.0.2:8096", "state": "down", "since_ms": 1000000,
@@ -154,10 +157,10 @@ mod tests {
             "Pod b is down for 1h 1m; 3 sessions moved.\n\
              Redis does not answer.\n\n\
              jellypin 0.1.0, 2 held requests, Redis does not answer, other replicas: other (configured otherwise: pools)\n\n\
-             POOL    POD  STATE         SINCE   CLIENTS  PLAYING  SOCKETS  REQUESTS  VERSION\n\
-             main    a    ready, leads  1h 18m  3        1        4        5         12.0.0\n\
-             main    b    down          1h 1m   0        0        0        0         ?\n\
-             photos  p    ready         1h 18m  -        -        1        2         -\n\n\
+             POOL    POD  STATE                      SINCE   CLIENTS  PLAYING  SOCKETS  REQUESTS  VERSION\n\
+             main    a    ready, leads, no database  1h 18m  3        1        4        5         12.0.0\n\
+             main    b    down                       1h 1m   0        0        0        0         ?\n\
+             photos  p    ready                      1h 18m  -        -        1        2         -\n\n\
              1970-01-01T00:16:40Z warn a pod is down pod=b ]0;x\n"
         );
     }

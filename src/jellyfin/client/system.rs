@@ -20,7 +20,10 @@ pub enum PublicInfo {
     /// The pod is still starting, or has lost its database.
     Starting,
     /// Another program answers, or Jellyfin does under another path.
-    Other(StatusCode),
+    Other {
+        status: StatusCode,
+        location: Option<String>,
+    },
 }
 
 /// A server's id, version and name.
@@ -45,9 +48,17 @@ pub fn public_info() -> ApiCall<PublicInfo> {
                 PublicInfo::Known(ServerInfo { id, version, name, is_set_up })
             }
             (StatusCode::SERVICE_UNAVAILABLE, ..) => PublicInfo::Starting,
-            (status, ..) => PublicInfo::Other(status),
+            (status, ..) => {
+                let location = response.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
+                PublicInfo::Other { status, location: location.map(str::to_owned) }
+            }
         })
     })
+}
+
+/// Whether the pod's own check of itself is good.
+pub fn is_healthy() -> ApiCall<bool> {
+    ApiCall::get(HEALTH, |response| Some(response.status == StatusCode::OK && response.body.trim_ascii() == b"Healthy"))
 }
 
 /// What the pod's clock says.

@@ -83,7 +83,7 @@ fn a_pod_says_who_it_is_in_either_case_of_its_json() {
     );
     assert_eq!(read(200, r#"{"id":"i","version":"12.0","serverName":"n"}"#), known(None), "the set-up server");
     assert_eq!(read(503, "page"), Some(PublicInfo::Starting));
-    assert_eq!(read(200, "page"), Some(PublicInfo::Other(StatusCode::OK)));
+    assert_eq!(read(200, "page"), Some(PublicInfo::Other { status: StatusCode::OK, location: None }));
 }
 
 #[test]

@@ -101,6 +101,11 @@ impl PodChecks {
         self.pods.call(pod, &Caller::proxy(pool), system::public_info()).await.ok()
     }
 
+    /// Whether the pod's own health check is good. `None` if it does not answer.
+    pub async fn is_healthy(&self, pod: &Arc<Pod>, pool: &Pool) -> Option<bool> {
+        self.pods.call(pod, &Caller::proxy(pool), system::is_healthy()).await.ok()
+    }
+
     /// Whether a pod takes a distant client for local, because this proxy is not among its known
     /// proxies. Needs the API key; without one it asks nothing.
     pub async fn is_taken_for_local(&self, pod: &Arc<Pod>, pool: &Pool) -> bool {

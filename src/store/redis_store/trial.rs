@@ -72,7 +72,7 @@ async fn try_all(config: &Config) -> Result<Trial, Error> {
             command.arg(if *argument == "{}" { key.as_str() } else { argument });
         }
         match command.query_async::<redis::Value>(&mut connection).await {
-            Err(error) if is_refusal(&error) => trial.refused.push((name, error.to_string())),
+            Err(error) if is_refusal(&error) => trial.refused.push((name, reason(&error))),
             other => drop(other?),
         }
     }
@@ -82,8 +82,16 @@ async fn try_all(config: &Config) -> Result<Trial, Error> {
         Ok::<_, Error>(subscription.subscribe(&format!("{}:changes", config.prefix)).await?)
     };
     match subscribed.await {
-        Err(Error::Client(error)) if is_refusal(&error) => trial.refused.push(("SUBSCRIBE", error.to_string())),
+        Err(Error::Client(error)) if is_refusal(&error) => trial.refused.push(("SUBSCRIBE", reason(&error))),
         other => other?,
     }
     Ok(trial)
+}
+
+/// The server's error, with its code in front.
+fn reason(error: &redis::RedisError) -> String {
+    match (error.code(), error.to_string()) {
+        (Some(code), text) if !text.contains(code) => format!("{code}: {text}"),
+        (_, text) => text,
+    }
 }

@@ -87,15 +87,25 @@ async fn the_command_line_asks_the_jellypin_that_runs() {
         let (_client, home) = client_of(world, "alice", "sofa").await;
         let asked = tokio::task::spawn_blocking(move || {
             let one = Program::run(&["explain", "--config", &file, "--device", "sofa"]);
-            (one, Program::run(&["explain", "--config", &file]))
+            let by_user = |name| Program::run(&["explain", "--config", &file, "--user", name]).stdout;
+            let users = (by_user("alice"), by_user("nobody"));
+            (one, users, Program::run(&["explain", "--config", &file]))
         });
-        let (device, nothing) = asked.await.expect("it runs");
+        let (device, (alice, nobody), nothing) = asked.await.expect("it runs");
         let words = String::from_utf8_lossy(&device.stdout).into_owned();
         assert_eq!(device.status.code(), Some(0), "{}", String::from_utf8_lossy(&device.stderr));
         assert!(
             words.contains(&format!("goes to {home}:")) && words.contains("if that pod died: no other pod"),
             "{words}"
         );
+        let alice = String::from_utf8_lossy(&alice).into_owned();
+        assert_eq!(
+            alice.matches(&format!(" lives on {home}")).count(),
+            2,
+            "the session and the user, once each: {alice}"
+        );
+        let nobody = String::from_utf8_lossy(&nobody).into_owned();
+        assert!(nobody.contains("no session is known; a log-in decides") && !nobody.contains("goes to"), "{nobody}");
         assert_eq!(nothing.status.code(), Some(2), "one key is asked for");
     })
     .await;
