@@ -252,11 +252,7 @@ impl Prober {
     /// to any of them, the cause is this machine's network.
     fn is_alone_unreachable(&mut self, waited: Duration) -> bool {
         let since = *self.ill_since.get_or_insert(Moment::before_now(waited));
-        self.is_last() || self.others_were_well_since(since)
-    }
-
-    fn is_last(&self) -> bool {
-        !self.pool.pods().iter().any(|pod| pod.id != self.pod.id && pod.status().is_alive())
+        is_last(&self.pod, &self.pool) || self.others_were_well_since(since)
     }
 
     fn halvings(&self) -> u8 {
@@ -373,7 +369,7 @@ impl Prober {
         self.pod.vitals.set_halvings(self.halvings());
         self.set_condition(condition_meanwhile(waited, self.silence.lasts(), pings, &self.config));
         // If no other pod serves, nobody could take its clients: it has the longest time.
-        if self.is_last() {
+        if is_last(&self.pod, &self.pool) {
             return self.silence.lasts() >= self.config.longest_silence.max(self.config.silence);
         }
         if !self.silence.is_over(&self.config) {
@@ -388,6 +384,11 @@ impl Prober {
         }
         is_over
     }
+}
+
+/// Whether no other pod of the pool is alive.
+fn is_last(pod: &Pod, pool: &Pool) -> bool {
+    !pool.pods().iter().any(|other| other.id != pod.id && other.status().is_alive())
 }
 
 /// The interval ±10 %, so that many pods and proxies do not probe in step.

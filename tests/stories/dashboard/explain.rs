@@ -79,7 +79,7 @@ async fn a_token_may_come_by_a_header_and_an_unknown_key_says_so() {
 
 #[tokio::test]
 async fn the_command_line_asks_the_jellypin_that_runs() {
-    story(plan(1), async |world| {
+    story(plan(1).spread_users(&[]), async |world| {
         let mut settings = world.settings().clone();
         settings.admin_listen(world.proxy.admin);
         let file = Program::file(&settings, world.folder());

@@ -38,7 +38,8 @@ impl Hooks {
     }
 
     async fn next(&mut self) -> String {
-        let act = tokio::time::timeout(DEADLINE, self.acts.recv()).await;
+        // A pod counts as used until each replica has said once that it does not use it.
+        let act = tokio::time::timeout(DEADLINE * 3, self.acts.recv()).await;
         act.ok().flatten().expect("a hook is called")
     }
 }
