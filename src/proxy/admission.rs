@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use http::{Method, Request, header};
 
-use super::{pool_state::PoolState, shared_state::SharedState};
+use super::{
+    pool_state::PoolState,
+    shared_state::{SharedState, in_use_by},
+};
 use crate::{
     forward::head::{self, Client},
     jellyfin::{
@@ -28,8 +31,8 @@ impl Admission {
     /// permit lasts until the answer's last byte, the socket's as long as the socket.
     pub fn admit<B>(&self, request: &Request<B>, client: &Client) -> Result<(Permit, Option<Permit>), Exceeded> {
         let origin = head::origin(request.headers(), client);
-        let in_use = self.shared.in_use_by(client, origin);
         let limits = &self.shared.limits;
+        let in_use = in_use_by(limits, client, origin);
         let is_upgrade = request.headers().contains_key(header::UPGRADE);
         let of_request = limits.take(Kind::Requests, in_use.as_ref())?;
         let of_socket = if is_upgrade { Some(limits.take(Kind::Sockets, in_use.as_ref())?) } else { None };

@@ -177,7 +177,7 @@ impl SharedState {
     /// Reserves room for a request and for the kept part of its body; `None` if there is none.
     pub(super) fn hold_permit(&self, ctx: &RequestContext<'_>, body: &ReplayBody) -> Option<HoldPermit<'_>> {
         let kib = u32::try_from(body.replay_capacity().div_ceil(KIB)).ok()?;
-        let in_use = self.in_use_by(ctx.client, ctx.origin);
+        let in_use = in_use_by(&self.limits, ctx.client, ctx.origin);
         Some(HoldPermit {
             _limit: self.limits.take(Kind::Holds, in_use.as_ref()).ok()?,
             _one: self.hold_permits.try_acquire().ok()?,
@@ -188,16 +188,6 @@ impl SharedState {
     /// Requests that wait for a pod now.
     pub fn held(&self) -> usize {
         self.limits.in_progress(Kind::Holds) as usize
-    }
-
-    /// What the request's client has under way. `None` for a trusted peer itself, which stands for
-    /// many clients.
-    pub(super) fn in_use_by(&self, client: &Client, origin: IpAddr) -> Option<Arc<AddressUse>> {
-        match &client.in_use {
-            Some(in_use) => Some(in_use.clone()),
-            None if client.trusts(origin) => None,
-            None => Some(self.limits.address(origin)),
-        }
     }
 
     /// Why a session's home moves to this pod, unless a drain moves it.
@@ -276,5 +266,15 @@ impl SharedState {
             Cause::ClientGone | Cause::ClientMalformed | Cause::ClientSilent => {}
             Cause::Lost | Cause::Exhausted | Cause::Overloaded => {}
         }
+    }
+}
+
+/// What the request's client has under way. `None` for a trusted peer itself, which stands for many
+/// clients.
+pub(super) fn in_use_by(limits: &Limits, client: &Client, origin: IpAddr) -> Option<Arc<AddressUse>> {
+    match &client.in_use {
+        Some(in_use) => Some(in_use.clone()),
+        None if client.trusts(origin) => None,
+        None => Some(limits.address(origin)),
     }
 }

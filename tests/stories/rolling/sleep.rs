@@ -176,9 +176,10 @@ async fn replicas_call_one_hook_and_one_keeps_awake_what_another_does_not_use() 
         };
         let (one, two, ()) = tokio::join!(alice.get("/Users/Me"), bob.get("/Branding/Configuration"), machine);
         assert_eq!((one.status, two.status), (200, 200));
-        let further = hooks.acts.try_recv();
-        // On a slow machine the pod may be unused for long enough by now to sleep again.
-        assert_ne!(further.as_deref(), Ok("wake"), "one hook for both");
+        // Two requests at two replicas need one hook. While its machine seems to fall asleep again, one
+        // replica may call it once more. On a slow machine the pod may sleep again by now.
+        let further = std::iter::from_fn(|| hooks.acts.try_recv().ok()).filter(|act| act == "wake").count();
+        assert!(further <= 1, "one hook for both, and {further} more");
     })
     .await;
 }
