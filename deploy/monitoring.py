@@ -26,6 +26,8 @@ NOT_PROVOKED = {
     "jellypin_limited_total",
     "jellypin_autodiscovery_total",
     "jellypin_redis_let_go_total",
+    # Nothing is served over TLS there.
+    "jellypin_certificate_expiry_timestamp_seconds",
     "jellypin_user_data_waits_total",
     "jellypin_user_data_dropped_total",
 }
