@@ -114,6 +114,6 @@ mod tests {
         assert_eq!((streams.by_request.len(), streams.by_name.len()), (2 + MOST_OF_ONE, 2 + MOST_OF_ONE));
         assert!(streams.of_request(19_999).is_some() && streams.of_request(2).is_none());
         insert(&streams, place, Some("mallory"), 19_999);
-        assert_eq!(streams.by_request.len(), 2 + MOST_OF_ONE, "the same stream anew");
+        assert_eq!(streams.by_request.len(), 2 + MOST_OF_ONE, "the same stream again");
     }
 }
